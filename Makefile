@@ -1,0 +1,55 @@
+# Nothing but make and Python 3.11 or newer (with venv) is needed; everything else comes from the lock files.
+
+PYTHON ?= python3
+ARGS   ?=
+BIN    := .venv/bin
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: .venv/.ready ## bring up examples/quickstart (ARGS=--check: bring up, report, remove)
+	$(BIN)/toolkeeper up examples/quickstart $(ARGS)
+
+.PHONY: check
+check: .venv/.dev ## format, lint, types, import contracts and the unit tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 -m '$(UNIT)'
+
+# The tests that start nothing: no container, no child process, no server outside the test's own process.
+UNIT := not (docker or registry or process or kubernetes or postgres or conformance or browser or network)
+
+.PHONY: crds
+crds: .venv/.ready ## write crds/ and the editors' JSON Schemas from the resource models
+	$(BIN)/toolkeeper crds
+
+.PHONY: lock
+lock: .venv/.dev ## pin every dependency, with hashes, in the two lock files
+	$(BIN)/uv pip compile $(LOCKING) --group build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(LOCKING) --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+# Hashes instead of hosts: whichever index or mirror a machine uses, it must serve these very files.
+LOCKING := --quiet --all-extras --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
+
+.PHONY: clean
+clean: ## remove the environment and every cache in the tree
+	rm -rf .venv dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	find operator tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Toolkeeper needs Python 3.11 or newer: name one with make PYTHON=python3.12'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+.venv/.dev: .venv/.ready requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
