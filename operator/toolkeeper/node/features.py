@@ -1,0 +1,23 @@
+"""Names of what a node enforces. A field whose feature is not announced has no effect there, and its condition says so."""
+
+from __future__ import annotations
+
+MEMORY = "memory"
+CPU = "cpu"
+PIDS = "pids"
+CAPABILITIES = "capabilities"
+READ_ONLY_ROOT = "read-only-root"
+USER = "user"
+NETWORK = "network"
+"""Servers cannot reach each other, the host, or (egress: deny) anything outside."""
+EGRESS_ALLOW = "egress-allow"
+"""The list of hosts under `egress.allow` is enforced, not only the default."""
+PEERS = "peers"
+IMAGES = "images"
+PACKAGES = "packages"
+SYSTEM_PACKAGES = "system-packages"
+VOLUMES = "volumes"
+FILES = "files"
+STDIO = "stdio"
+LOGS = "logs"
+STATS = "stats"
