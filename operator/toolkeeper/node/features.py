@@ -1,4 +1,4 @@
-"""Names of what a node enforces. A field whose feature is not announced has no effect there, and its condition says so."""
+"""Names of what a node enforces. A field whose feature is not announced has no effect there; a condition says so."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What the node needs of a runtime. Docker and child processes fit by shape; nothing above this line knows which.
 
-A runtime acts and reports; it decides nothing, remembers nothing but what survives it (labels, records on disk), knows no
-claims, no probes and no revisions. The ledger above it serialises the calls for one container (never two at a time for
-one name), bounds how many creates run at once, and re-checks the claim through `step`.
+A runtime acts and reports; it decides nothing, remembers nothing but what survives it (labels, records on disk), knows
+no claims, no probes and no revisions. The ledger above it serialises the calls for one container (never two at a time
+for one name), bounds how many creates run at once, and re-checks the claim through `step`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from toolkeeper.planning.observed import Container, DockerState
 from toolkeeper.reconcile.ports import InstanceRequest
 
 Step = Callable[[DockerState, str], None]
-"""`step(state, text)`: say what comes next, as state (`pulling`, `building`, `created`, `pending`) and as text for people
-(`43 %`, `installing mcp-server-time`; the state's word is put before it).
+"""`step(state, text)`: say what comes next, as state (`pulling`, `building`, `created`, `pending`) and as text for
+people (`43 %`, `installing mcp-server-time`; the state's word is put before it).
 
 Call it before every side effect, and as often as there is progress (it throttles). It raises Fenced when a newer leader
 has claimed the host, or the container is to be removed: let that through."""
@@ -108,9 +108,7 @@ class Runtime(Protocol):
 
     @property
     def features(self) -> frozenset[str]:
-        """Features announced in `info` and `state`, such as `memory`, `network`, `read-only-root`: what is really enforced.
-
-        The names are in `toolkeeper.node.features`. Valid once open."""
+        """What is really enforced here, in the words of `toolkeeper.node.features`. Valid once open."""
         ...
 
     async def open(self) -> None:
@@ -140,8 +138,8 @@ class Runtime(Protocol):
     def changes(self) -> AsyncIterator[str]:
         """Names of containers to look at again, as it happens; the empty string: look at everything again.
 
-        Yields the empty string first, once it is listening, so that nothing between falls through. Repeats and strangers
-        are fine. Raises Unreachable when the daemon goes away; the caller calls it again, with back-off.
+        Yields the empty string first, once it is listening, so that nothing between falls through. Repeats and
+        strangers are fine. Raises Unreachable when the daemon goes away; the caller calls it again, with back-off.
         """
         ...
 
@@ -203,5 +201,5 @@ class Runtime(Protocol):
         ...
 
     async def listening_on_loopback(self, name: str) -> bool | None:
-        """Whether it listens on `Seen.port` on its own loopback only, so that nobody outside reaches it; None: unknown."""
+        """Whether it listens on `Seen.port` on its own loopback only, where nobody outside reaches it; None: unknown."""
         ...
