@@ -1,0 +1,86 @@
+"""The `toolkeeper` command. Every subcommand is imported only when it is called, so `--help` stays quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from toolkeeper import __version__
+from toolkeeper.errors import ToolkeeperError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module under toolkeeper.cli, the line in --help), in the order in which people meet them
+    "up": ("up", "Bring up the servers of a directory on this machine."),
+    "plan": ("plan", "Print what would happen, and change nothing."),
+    "apply": ("apply", "Create or change resources from manifests."),
+    "delete": ("delete", "Delete resources, and what runs for them."),
+    "get": ("get", "List resources and their state."),
+    "describe": ("describe", "Say everything about one resource."),
+    "logs": ("logs", "Print what a server wrote."),
+    "events": ("events", "List what happened, newest last."),
+    "top": ("top", "Show CPU and memory of running servers."),
+    "start": ("acts", "Start a stopped server."),
+    "stop": ("acts", "Stop a server and keep its container."),
+    "restart": ("acts", "Restart a server."),
+    "rollback": ("acts", "Return to an earlier version of a server."),
+    "pause": ("acts", "Observe a server without acting on it."),
+    "resume": ("acts", "Act on a paused server again."),
+    "operator": ("operator", "Run the reconcile loop."),
+    "node": ("node", "Run the host agent."),
+    "crds": ("crds", "Write the CustomResourceDefinitions and JSON Schemas."),
+    "completion": ("completion", "Print the shell's completion script."),
+    "version": ("version", "Print the version."),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"toolkeeper.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 – only when something is misspelt
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else " See 'toolkeeper --help'."
+            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+EPILOG = """\b
+Example:
+  toolkeeper up examples/quickstart
+"""
+
+
+@click.group(cls=Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="toolkeeper")
+def cli() -> None:
+    """Keep MCP servers in the state you declared."""
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line. Exit codes: 0 done, 1 failed (said why on stderr), 2 wrong usage, 130 interrupted."""
+    try:
+        return cli.main(args=args, prog_name="toolkeeper", standalone_mode=True)
+    except ToolkeeperError as error:
+        click.echo(f"toolkeeper: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,190 @@
+"""Resources as people read them: rows of `get`, the text of `describe`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from toolkeeper.cli.output import age, table
+from toolkeeper.reconcile.ports import Resource
+from toolkeeper.resources.agentconnection import AgentConnection
+from toolkeeper.resources.conditions import Condition, find
+from toolkeeper.resources.events import Event
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.toolbox import Toolbox
+
+KINDS: dict[str, str] = {
+    "mcpserver": "MCPServer", "mcpservers": "MCPServer", "mcp": "MCPServer", "server": "MCPServer",
+    "servers": "MCPServer",
+    "toolbox": "Toolbox", "toolboxes": "Toolbox", "tbx": "Toolbox",
+    "agentconnection": "AgentConnection", "agentconnections": "AgentConnection", "agc": "AgentConnection",
+    "connection": "AgentConnection", "connections": "AgentConnection",
+}  # fmt: skip
+"""What people may call a kind: singular, plural, the short names of the CRDs."""
+
+
+def ready_word(conditions: Iterable[Condition]) -> tuple[str, str]:
+    """(`True`/`False`/`Unknown`, reason) of the summary condition."""
+    found = find(conditions, "Ready")
+    return (found.status, found.reason) if found is not None else ("Unknown", "NotObserved")
+
+
+def _server_row(server: MCPServer, now: datetime, wide: bool) -> list[str]:
+    status = server.status
+    ready, reason = ready_word(status.conditions)
+    row = [
+        server.metadata.name, ready, status.phase, reason, status.toolbox or "-", str(len(status.tools)),
+        str(status.restarts), age(server.metadata.creation_timestamp, now),
+    ]  # fmt: skip
+    if wide:
+        row += [source(server), status.era or "-", status.endpoint or "-", status.container or "-"]
+    return row
+
+
+def _toolbox_row(toolbox: Toolbox, now: datetime, wide: bool) -> list[str]:
+    status = toolbox.status
+    ready, reason = ready_word(status.conditions)
+    row = [
+        toolbox.metadata.name, ready, reason, status.runtime or "-", f"{status.ready}/{status.servers}",
+        str(status.foreign), age(toolbox.metadata.creation_timestamp, now),
+    ]  # fmt: skip
+    return row + ([toolbox.spec.endpoint, status.agent_version or "-"] if wide else [])
+
+
+def _connection_row(connection: AgentConnection, now: datetime, wide: bool) -> list[str]:
+    ready, reason = ready_word(connection.status.conditions)
+    row = [
+        connection.metadata.name, ready, reason, connection.spec.agent, connection.spec.server_ref or "(selector)",
+        str(len(connection.status.tools)), age(connection.metadata.creation_timestamp, now),
+    ]  # fmt: skip
+    return row + ([connection.status.endpoint or "-"] if wide else [])
+
+
+_COLUMNS: dict[str, tuple[Sequence[str], Sequence[str], Callable[[Any, datetime, bool], list[str]]]] = {
+    "MCPServer": (
+        ("NAME", "READY", "PHASE", "REASON", "TOOLBOX", "TOOLS", "RESTARTS", "AGE"),
+        ("SOURCE", "ERA", "ENDPOINT", "CONTAINER"),
+        _server_row,
+    ),
+    "Toolbox": (
+        ("NAME", "READY", "REASON", "RUNTIME", "SERVERS", "FOREIGN", "AGE"),
+        ("ENDPOINT", "VERSION"),
+        _toolbox_row,
+    ),
+    "AgentConnection": (
+        ("NAME", "READY", "REASON", "AGENT", "SERVER", "TOOLS", "AGE"),
+        ("ENDPOINT",),
+        _connection_row,
+    ),
+}
+
+
+def listing(
+    kind: str, resources: Sequence[Resource], now: datetime, *, wide: bool, namespaces: bool
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of `get KIND`."""
+    narrow, more, row = _COLUMNS[kind]
+    header = [*narrow, *(more if wide else ())]
+    rows = [row(each, now, wide) for each in resources]
+    if namespaces:
+        header.insert(0, "NAMESPACE")
+        rows = [[each.metadata.namespace, *cells] for each, cells in zip(resources, rows, strict=True)]
+    return header, rows
+
+
+def source(server: MCPServer) -> str:
+    """Where the server comes from, in one word."""
+    spec = server.spec
+    if spec.image is not None:
+        return spec.image
+    if spec.package is not None:
+        return f"{spec.package.registry}:{spec.package.name}@{spec.package.version}"
+    if spec.catalog is not None:
+        return f"catalog:{spec.catalog.name}@{spec.catalog.version}"
+    return spec.remote.url if spec.remote is not None else "-"
+
+
+def describe(resource: Resource, events: Sequence[Event], now: datetime, remedy: Callable[[str], str]) -> str:
+    """Everything about one resource, with the remedy under each condition that is not as it should be."""
+    lines = [
+        f"Name:         {resource.metadata.name}",
+        f"Namespace:    {resource.metadata.namespace}",
+        f"Kind:         {resource.kind}",
+        f"Generation:   {resource.metadata.generation} (observed {resource.status.observed_generation})",
+    ]
+    if resource.metadata.deletion_timestamp is not None:
+        lines.append(f"Deleting:     since {age(resource.metadata.deletion_timestamp, now)}")
+    if isinstance(resource, MCPServer):
+        lines += _server_facts(resource)
+    elif isinstance(resource, Toolbox):
+        lines += _toolbox_facts(resource)
+    else:
+        lines += [f"Agent:        {resource.metadata.namespace}/{resource.spec.agent}"]
+    lines += ["", "Conditions:", *_conditions(resource.status.conditions, now, remedy)]
+    lines += ["", "Events:"]
+    if events:
+        rows = [(age(each.at, now), each.type, each.reason, each.message) for each in events]
+        lines += [f"  {line}" for line in table(("AGE", "TYPE", "REASON", "MESSAGE"), rows).splitlines()]
+    else:
+        lines.append("  none")
+    return "\n".join(lines)
+
+
+def _server_facts(server: MCPServer) -> list[str]:
+    status = server.status
+    facts = [
+        ("Source", source(server)), ("Toolbox", status.toolbox), ("Phase", status.phase),
+        ("Endpoint", status.endpoint), ("Container", status.container), ("Container id", status.container_id[:12]),
+        ("Image", " ".join(filter(None, (status.image, status.image_digest)))),
+        ("Spec hash", _hashes(server)),
+        ("Server", " ".join(filter(None, (status.server_name, status.server_version)))),
+        ("Protocol", " ".join(filter(None, (status.protocol_version, status.era)))),
+        ("Tools", ", ".join(status.tools)), ("Tools hash", status.tools_hash),
+        ("Restarts", str(status.restarts) if status.restarts else ""),
+        ("Exit code", "" if status.exit_code is None else str(status.exit_code)),
+    ]  # fmt: skip
+    lines = [f"{name + ':':<13} {value}" for name, value in facts if value]
+    if status.last_log:
+        lines += ["Last log:", *(f"  | {line}" for line in status.last_log)]
+    if status.history:
+        lines += ["History:"]
+        rows = [
+            (str(len(status.history) - index), each.outcome, each.hash[10:18], each.image or "-", each.reason or "-")
+            for index, each in enumerate(reversed(status.history))
+        ]
+        lines += [f"  {line}" for line in table(("NO", "OUTCOME", "HASH", "IMAGE", "REASON"), rows).splitlines()]
+    return lines
+
+
+def _hashes(server: MCPServer) -> str:
+    status = server.status
+    if not status.running_hash or status.running_hash == status.wanted_hash:
+        return f"{status.running_hash[:18]} (as wanted)" if status.running_hash else ""
+    failed = " (failed)" if status.memory.failed_hash == status.wanted_hash else ""
+    return f"running {status.running_hash[:18]}, wanted {status.wanted_hash[:18]}{failed}"
+
+
+def _toolbox_facts(toolbox: Toolbox) -> list[str]:
+    status = toolbox.status
+    facts = [
+        ("Endpoint", toolbox.spec.endpoint), ("Agent", f"{status.dialect} {status.agent_version}".strip()),
+        ("Runtime", status.runtime), ("Servers", f"{status.ready} ready of {status.servers}"),
+        ("Foreign", f"{status.foreign} containers, never touched"), ("Features", ", ".join(status.features)),
+        ("Orphans", ", ".join(status.orphans)),
+    ]  # fmt: skip
+    return [f"{name + ':':<13} {value}" for name, value in facts if value]
+
+
+def _conditions(
+    conditions: Iterable[Condition], now: datetime, remedy: Callable[[str], str]
+) -> list[str]:
+    lines = []
+    for each in conditions:
+        since = age(each.last_transition_time, now)
+        lines.append(f"  {each.type:<16} {each.status:<8} {each.reason:<24} {since:>5}  {each.message}".rstrip())
+        good = "False" if each.type in {"Stalled", "Reconciling", "RolledBack"} else "True"
+        advice = remedy(each.reason) if each.status != good else ""
+        if advice:
+            lines.append(f"  {'':<16} → {advice}")
+    return lines or ["  none yet"]
