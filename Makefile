@@ -8,7 +8,7 @@ BIN    := .venv/bin
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: .venv/.ready ## bring up examples/quickstart (ARGS=--check: bring up, report, remove)
@@ -24,6 +24,35 @@ check: .venv/.dev ## format, lint, types, import contracts and the unit tests
 
 # The tests that start nothing: no container, no child process, no server outside the test's own process.
 UNIT := not (docker or registry or process or kubernetes or postgres or conformance or browser or network)
+
+# Everything, with the real parts around it; what a machine cannot offer is skipped with its reason.
+.PHONY: test
+test: .venv/.dev ## the whole suite: sets up Docker, a registry and base images first, tidies up after
+	$(SERVICES) $(MAKE) --no-print-directory suite
+
+SERVICES := PYTHONPATH=tests $(BIN)/python -m services
+
+.PHONY: suite
+suite: check
+	$(BIN)/python -m pytest -m 'not ($(UNIT))'
+	$(MAKE) --no-print-directory quickstart
+
+# The README's first command, in both runtimes.
+# Until `toolkeeper up` exists there is nothing to bring up; this condition goes when it does.
+.PHONY: quickstart
+quickstart: .venv/.dev
+	@if ! [ -e operator/toolkeeper/cli/up.py ]; then echo 'quickstart: skipped: there is no toolkeeper up yet'; exit 0; fi; \
+	set -ex; \
+	$(MAKE) --no-print-directory up ARGS='--check --runtime process'; \
+	! $(SERVICES) --ask docker || $(MAKE) --no-print-directory up ARGS='--check --runtime docker'
+
+.PHONY: services
+services: .venv/.dev ## start the real parts and leave them running, for tests run by hand
+	$(SERVICES)
+
+.PHONY: bench
+bench: .venv/.dev ## every benchmark in tests/benchmarks, one after the other
+	@set -e; for each in $(sort $(wildcard tests/benchmarks/*.py)); do echo "== $$each"; $(BIN)/python $$each; done
 
 .PHONY: crds
 crds: .venv/.ready ## write crds/ and the editors' JSON Schemas from the resource models

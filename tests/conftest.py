@@ -1,0 +1,100 @@
+"""What every test may use, and the account of the groups: which ran, which were skipped, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import docker
+import pytest
+
+from services import base_images, engine, groups, registry
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as the programs do."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[docker.DockerClient]:
+    """A client for the real engine; for tests marked `docker` or `registry`."""
+    connected = engine.client()
+    yield connected
+    connected.close()
+
+
+@pytest.fixture(scope="session")
+def base_python() -> str:
+    """The name of an image with Python, present in the engine."""
+    return base_images.PYTHON
+
+
+@pytest.fixture(scope="session")
+def base_node() -> str:
+    """The name of an image with Node and Python, present in the engine."""
+    return base_images.NODE
+
+
+@pytest.fixture(scope="session")
+def image_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real image registry that lets everybody in; for tests marked `registry`."""
+    with registry.running(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def private_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real image registry that wants user `toolkeeper`, password `correct horse`."""
+    folder = tmp_path_factory.mktemp("private-registry")
+    with registry.running(folder, username="toolkeeper", password="correct horse") as address:
+        yield address
+
+
+class Account:
+    """How many tests of each group ended how; kept by the process that reports, with xdist or without."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Counter[str]] = {}
+        self.reasons: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a test once: at its call, or at the set-up or tear-down that kept it from a verdict."""
+        if report.when != "call" and report.passed:
+            return
+        for marker in [value for name, value in report.user_properties if name == "group"]:
+            self.outcomes.setdefault(str(marker), Counter())[report.outcome] += 1
+            if report.skipped and isinstance(report.longrepr, tuple):
+                self.reasons[str(marker)] = report.longrepr[2].removeprefix("Skipped: ")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for marker in sorted(self.outcomes):
+            terminalreporter.write_line(self.line(marker))
+
+    def line(self, marker: str) -> str:
+        """`group docker: ran 31`, `group kubernetes: skipped 4: Go is missing`."""
+        outcome = self.outcomes[marker]
+        ran = outcome["passed"] + outcome["failed"]
+        parts = [f"ran {ran}"] if ran else []
+        parts += [f"failed {outcome['failed']}"] if outcome["failed"] else []
+        parts += [f"skipped {outcome['skipped']}: {self.reasons[marker]}"] if outcome["skipped"] else []
+        return f"group {marker}: {', '.join(parts)}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Account(), "account-of-groups")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # A property travels with the report, also from an xdist worker, and unlike a keyword it is no folder's name.
+        item.user_properties += [
+            ("group", marker) for marker in groups.ALL if item.get_closest_marker(marker) is not None
+        ]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name, marker in item.user_properties:
+        if name == "group" and (reason := groups.absent(str(marker))) is not None:
+            pytest.skip(reason)
