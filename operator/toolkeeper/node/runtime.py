@@ -201,5 +201,5 @@ class Runtime(Protocol):
         ...
 
     async def listening_on_loopback(self, name: str) -> bool | None:
-        """Whether it listens on `Seen.port` on its own loopback only, where nobody outside reaches it; None: unknown."""
+        """Whether it listens on `Seen.port` on its own loopback alone, where nobody else reaches it; None: unknown."""
         ...
