@@ -15,7 +15,17 @@ from toolkeeper.planning.instance import Short
 
 Message = Annotated[str, Field(max_length=2048)]
 DockerState = Literal[
-    "pending", "pulling", "building", "created", "running", "paused", "restarting", "removing", "exited", "dead", "failed"
+    "pending",
+    "pulling",
+    "building",
+    "created",
+    "running",
+    "paused",
+    "restarting",
+    "removing",
+    "exited",
+    "dead",
+    "failed",
 ]
 """Docker's container states, and before them what our node does: pending, pulling, building; failed = could not
 be created, with `error_reason` saying why (there is no container then, or only a created one)."""
