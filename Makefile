@@ -22,6 +22,11 @@ check: .venv/.dev ## format, lint, types, import contracts and the unit tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 -m '$(UNIT)'
 
+.PHONY: format
+format: .venv/.dev ## format the code, and mend what the linter can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
 # The tests that start nothing: no container, no child process, no server outside the test's own process.
 UNIT := not (docker or registry or process or kubernetes or postgres or conformance or browser or network)
 

@@ -6,9 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 import docker
+import hypothesis
 import pytest
 
 from services import base_images, engine, groups, registry
+
+# How long one example takes says nothing on a machine that others use as well.
+hypothesis.settings.register_profile("toolkeeper", deadline=None)
+hypothesis.settings.load_profile("toolkeeper")
 
 
 @pytest.fixture

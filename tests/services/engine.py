@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from typing import IO
 
 import docker
 from docker.errors import DockerException
+from docker.utils import parse_host
 
 from services import cache, debian
 
@@ -23,12 +25,22 @@ def client() -> docker.DockerClient:
 
 def silent() -> str | None:
     """Why no engine answers; None if one does."""
+    host = str(parse_host(os.environ.get("DOCKER_HOST")))
     try:
+        if host.startswith("http+unix://"):
+            _knock(host.removeprefix("http+unix://"))
         connected = client()
-    except DockerException as error:
-        return f"no Docker daemon answers ({type(error.__cause__ or error).__name__})"
+    except (DockerException, OSError) as error:
+        return f"no Docker daemon answers ({type(error).__name__})"
     connected.close()
     return None
+
+
+def _knock(path: str) -> None:
+    """Raise OSError if nobody listens; the SDK would raise as well, but leave its socket open."""
+    with socket.socket(socket.AF_UNIX) as door:
+        door.settimeout(10)
+        door.connect(path)
 
 
 def start() -> tuple[subprocess.Popen[bytes] | None, str | None]:
