@@ -56,9 +56,10 @@ def start() -> tuple[subprocess.Popen[bytes] | None, str | None]:
     with (cache.folder() / "dockerd.log").open("ab") as log:
         daemon = _spawn(log)
     deadline = time.monotonic() + START_SECONDS
-    while daemon.poll() is None and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
         if silent() is None:
-            return daemon, None
+            # Where installing the package has started a daemon as well, ours gives way to it and is no more.
+            return (daemon if daemon.poll() is None else None), None
         time.sleep(0.2)
     stop(daemon)
     return None, f"dockerd does not start; see {cache.folder() / 'dockerd.log'}"
