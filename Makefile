@@ -33,9 +33,9 @@ UNIT := not (docker or registry or process or kubernetes or postgres or conforma
 # Everything, with the real parts around it; what a machine cannot offer is skipped with its reason.
 .PHONY: test
 test: .venv/.dev ## the whole suite: sets up Docker, a registry and base images first, tidies up after
-	$(SERVICES) $(MAKE) --no-print-directory suite
+	$(SERVICES) $(MAKE) --no-print-directory -C .. suite
 
-SERVICES := PYTHONPATH=tests $(BIN)/python -m services
+SERVICES := cd tests && ../$(BIN)/python -m services
 
 .PHONY: suite
 suite: check
@@ -49,7 +49,7 @@ quickstart: .venv/.dev
 	@if ! [ -e operator/toolkeeper/cli/up.py ]; then echo 'quickstart: skipped: there is no toolkeeper up yet'; exit 0; fi; \
 	set -ex; \
 	$(MAKE) --no-print-directory up ARGS='--check --runtime process'; \
-	! $(SERVICES) --ask docker || $(MAKE) --no-print-directory up ARGS='--check --runtime docker'
+	! ($(SERVICES) --ask docker) || $(MAKE) --no-print-directory up ARGS='--check --runtime docker'
 
 .PHONY: services
 services: .venv/.dev ## start the real parts and leave them running, for tests run by hand
