@@ -1,0 +1,178 @@
+"""Watching one toolbox: a single long poll after another, and the latest observation for whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from toolkeeper.clock import Clock
+from toolkeeper.errors import Refused, ToolkeeperError
+from toolkeeper.errors import Unreachable as NoAnswer
+from toolkeeper.planning.observed import Observation, Snapshot, Unreachable
+from toolkeeper.reconcile.backoff import Backoff
+from toolkeeper.reconcile.ports import ToolboxClient
+
+NEVER_SEEN = Unreachable("NeverSeen", "the toolbox has not answered yet")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """How a toolbox is watched. Seconds throughout."""
+
+    wait: float = 30.0
+    """Of one long poll."""
+    grace: float = 5.0
+    """For an answer, beyond the wait."""
+    echo: float = 0.5
+    """How long a poll in flight may take to show what was just done, before it is asked anew."""
+    doubts: int = 2
+    """Polls in a row that must fail before a toolbox that answered counts as unreachable."""
+    backoff: Backoff = Backoff(first=1.0, cap=30.0, floor=0.2)
+    """Between polls of a toolbox that does not answer."""
+    pace: float = 1.0
+    """Between polls of a toolbox that answers long polls at once although nothing changed."""
+
+
+class Watch:
+    """The latest observation of one toolbox, kept fresh by one poll at a time (so answers cannot overtake each other).
+
+    `changed` is called when there is something new to decide on: another revision, the first answer, the loss of one,
+    and every look that was asked for by `wake` or `acted`.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], ToolboxClient],
+        installation: str,
+        changed: Callable[[], None],
+        *,
+        clock: Clock,
+        rng: Random,
+        settings: WatchSettings | None = None,
+    ) -> None:
+        self._connect, self._installation, self._changed = connect, installation, changed
+        self._clock, self._rng = clock, rng
+        self._settings = settings or WatchSettings()
+        self._client: ToolboxClient | None = None
+        self._timeout: asyncio.Timeout | None = None
+        self._sleep: asyncio.Event = asyncio.Event()
+        self._look_at: float | None = None
+        self._started = self._finished = self._needed = 0
+        self._failures = 0
+        self.observation: Observation = NEVER_SEEN
+        self.last_seen: Snapshot | None = None
+        self.observed_at = clock.monotonic()
+        """When the latest observation was asked for: what it says is at least as new."""
+
+    @property
+    def client(self) -> ToolboxClient | None:
+        """The connection, once there is one."""
+        return self._client
+
+    @property
+    def settled(self) -> bool:
+        """Whether the observation is newer than everything that was done here, and not in doubt."""
+        return self._finished >= self._needed and (
+            self._failures == 0 or not isinstance(self.observation, Snapshot)
+        )
+
+    def acted(self) -> None:
+        """Something was done to the toolbox: decide on nothing but a poll that starts from now on."""
+        self._needed = self._started + 1
+        self._interrupt(self._settings.echo)
+
+    def wake(self, after: float | None) -> None:
+        """Look again after so many seconds, and then decide again; None = only when something changes."""
+        self._look_at = None if after is None else self._clock.monotonic() + max(0.0, after)
+        if after is not None:
+            self._interrupt(max(0.0, after))
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        try:
+            while True:
+                await self._turn()
+        finally:
+            if self._client is not None:
+                await self._client.aclose()
+
+    async def _turn(self) -> None:
+        self._started += 1
+        number, began = self._started, self._clock.monotonic()
+        asked = self._look_at is not None and self._look_at <= began
+        fresh = asked or self._needed > self._finished or self._failures > 0
+        try:
+            snapshot = await self._poll(fresh, began)
+        except TimeoutError:
+            if self._look_at is not None or self._needed > self._finished:
+                if self._clock.monotonic() - began < self._settings.wait + self._settings.grace:
+                    return
+            await self._failed(Unreachable("ToolboxUnreachable", "the toolbox did not answer in time"), number)
+        except Refused as refused:
+            self._failures = self._settings.doubts
+            await self._failed(Unreachable(refused.reason, str(refused)), number)
+        except NoAnswer as silence:
+            await self._failed(Unreachable(silence.reason, str(silence)), number)
+        except ToolkeeperError as error:
+            await self._failed(Unreachable("ToolboxUnreachable", str(error)), number)
+        else:
+            if asked:
+                self._look_at = None
+            await self._answered(snapshot, number, began, fresh=fresh, asked=asked)
+
+    async def _poll(self, fresh: bool, began: float) -> Snapshot:
+        if self._client is None:
+            self._client = self._connect()
+        known = self.observation
+        since = known.revision if isinstance(known, Snapshot) and not fresh else ""
+        wait = 0.0 if not since else self._settings.wait
+        patience = wait + self._settings.grace
+        if since and self._look_at is not None:
+            wait = min(wait, self._look_at - began)
+        async with asyncio.timeout(patience) as self._timeout:
+            return await self._client.state(self._installation, since=since, wait=wait)
+        raise AssertionError("unreachable")
+
+    async def _answered(
+        self, snapshot: Snapshot, number: int, began: float, *, fresh: bool, asked: bool
+    ) -> None:
+        before = self.observation
+        needed = self._needed > self._finished
+        self._finished, self._failures = number, 0
+        self.observation, self.last_seen, self.observed_at = snapshot, snapshot, began
+        news = not isinstance(before, Snapshot) or before.revision != snapshot.revision
+        if self.settled and (news or asked or needed):
+            self._changed()
+        early = self._clock.monotonic() - began < self._settings.pace
+        if early and not (news or fresh) and self._look_at is None:
+            await self._pause(self._settings.pace)
+
+    async def _failed(self, observation: Unreachable, number: int) -> None:
+        self._failures += 1
+        lost = self._failures >= self._settings.doubts or not isinstance(self.observation, Snapshot)
+        if lost:
+            self._finished = number
+            news = self.observation != observation
+            self.observation, self.observed_at = observation, self._clock.monotonic()
+            if news:
+                self._changed()
+        await self._pause(self._settings.backoff.delay(self._failures, self._rng))
+
+    async def _pause(self, seconds: float) -> None:
+        self._sleep.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._sleep.wait()
+        except TimeoutError:
+            return
+
+    def _interrupt(self, after: float) -> None:
+        """Let the poll in flight end by then."""
+        timeout = self._timeout
+        if timeout is None or timeout.expired():
+            return
+        when = asyncio.get_running_loop().time() + after
+        if (planned := timeout.when()) is not None and when < planned:
+            timeout.reschedule(when)
