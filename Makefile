@@ -20,15 +20,15 @@ check: .venv/.dev ## format, lint, types, import contracts and the unit tests
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m '$(UNIT)'
+	$(BIN)/python -m pytest -n 2 -m 'not ($(GROUPS))'
 
 .PHONY: format
 format: .venv/.dev ## format the code, and mend what the linter can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# The tests that start nothing: no container, no child process, no server outside the test's own process.
-UNIT := not (docker or registry or process or kubernetes or postgres or conformance or browser or network)
+# The tests without these markers start nothing: no container, no child process, no server of another process.
+GROUPS := docker or registry or process or kubernetes or postgres or conformance or browser or network
 
 # Everything, with the real parts around it; what a machine cannot offer is skipped with its reason.
 .PHONY: test
@@ -39,7 +39,7 @@ SERVICES := cd tests && ../$(BIN)/python -m services
 
 .PHONY: suite
 suite: check
-	$(BIN)/python -m pytest -m 'not ($(UNIT))'
+	$(BIN)/python -m pytest -m '$(GROUPS)'
 	$(MAKE) --no-print-directory quickstart
 
 # The README's first command, in both runtimes.
