@@ -1,0 +1,86 @@
+"""What `up` shows while things converge: one line per server, from its status and what the host says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from toolkeeper.planning.observed import Container
+from toolkeeper.resources.conditions import find, is_true
+from toolkeeper.resources.mcpserver import MCPServer
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One server at one moment."""
+
+    name: str
+    mark: str
+    """`ready`, `busy`, `failed` or `idle`."""
+    state: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.name}  {self.state}  {self.detail}".rstrip()
+
+
+def lines(servers: Sequence[MCPServer], containers: Sequence[Container]) -> list[Line]:
+    """One line per server, in the order given."""
+    by_server: dict[tuple[str, str], list[Container]] = {}
+    for each in containers:
+        by_server.setdefault((each.namespace, each.server), []).append(each)
+    return [_line(server, by_server.get((server.metadata.namespace, server.metadata.name), [])) for server in servers]
+
+
+def _line(server: MCPServer, containers: Sequence[Container]) -> Line:
+    name, status = server.metadata.name, server.status
+    busy = next((each.progress for each in containers if each.progress), "")
+    if busy:
+        return Line(name, "busy", busy.split(" ", 1)[0].rstrip(":"), busy.partition(" ")[2])
+    if settled(server) and is_true(status.conditions, "Ready"):
+        return Line(name, "ready", "ready", f"{where(server)}  {tools(server)}")
+    stalled = find(status.conditions, "Stalled")
+    if stalled is not None and stalled.status == "True":
+        return Line(name, "failed", stalled.reason, stalled.message)
+    ready = find(status.conditions, "Ready")
+    if ready is None:
+        return Line(name, "busy", "waiting", "")
+    if not server.spec.running and status.phase == "stopped":
+        return Line(name, "idle", "stopped", "")
+    return Line(name, "busy", ready.reason, ready.message)
+
+
+def settled(server: MCPServer) -> bool:
+    """Whether status speaks of the newest spec."""
+    return server.status.observed_generation == server.metadata.generation
+
+
+def where(server: MCPServer) -> str:
+    """The endpoint, or what there is instead of one."""
+    return server.status.endpoint or server.spec.transport
+
+
+def tools(server: MCPServer, most: int = 6) -> str:
+    """`13 tools: a, b, …`."""
+    names = server.status.tools
+    shown = ", ".join(names[:most]) + (", …" if len(names) > most else "")
+    return f"{len(names)} {'tool' if len(names) == 1 else 'tools'}" + (f": {shown}" if shown else "")
+
+
+def document(servers: Sequence[MCPServer]) -> Mapping[str, object]:
+    """The result of `up --check -o json`."""
+    return {
+        "ready": all(settled(each) and is_true(each.status.conditions, "Ready") for each in servers),
+        "servers": [
+            {
+                "name": each.metadata.name,
+                "namespace": each.metadata.namespace,
+                "ready": is_true(each.status.conditions, "Ready"),
+                "endpoint": each.status.endpoint or None,
+                "transport": each.spec.transport,
+                "tools": list(each.status.tools),
+                "era": each.status.era,
+            }
+            for each in servers
+        ],
+    }
