@@ -159,9 +159,13 @@ def _other_content(failure: _Failure) -> Hint | None:
     return None
 
 
-def _broken_rules(failure: _Failure) -> Hint | None:
+def _violation(failure: _Failure) -> Hint | None:
     if trouble := failure.trouble(Kind.VIOLATION, Kind.SCHEMA):
         return Hint("ProtocolViolation", f"{failure.asked}: {trouble.detail}")
+    return None
+
+
+def _unparseable(failure: _Failure) -> Hint | None:
     if failure.trouble(Kind.UNPARSEABLE):
         return Hint("ProtocolViolation", f"{failure.asked}: the answer is no JSON-RPC message")
     return None
@@ -211,12 +215,13 @@ _CHECKS: tuple[Callable[[_Failure], Hint | None], ...] = (
     _too_much,
     _host_rejected,
     _auth_required,
+    _violation,
     _not_connected,
     _not_http,
     _no_endpoint,
     _other_status,
     _other_content,
-    _broken_rules,
+    _unparseable,
     _exited,
     _noisy,
     _hung_up,

@@ -81,9 +81,8 @@ def _auth(options: argparse.Namespace) -> dict[str, Any]:
         async def verify_token(self, token: str) -> AccessToken | None:
             return AccessToken(token=token, client_id="fixture", scopes=[]) if token == options.auth else None
 
-    settings = AuthSettings.model_validate(
-        {"issuer_url": "https://issuer.example", "resource_server_url": "http://127.0.0.1/mcp"}
-    )
+    urls = {"issuer_url": "https://issuer.example", "resource_server_url": "http://127.0.0.1/mcp"}
+    settings = AuthSettings.model_validate({**urls, "validate_token_resource": False})
     return {"token_verifier": OneToken(), "auth": settings}
 
 
