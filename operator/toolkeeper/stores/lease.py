@@ -1,0 +1,79 @@
+"""Leadership on one machine: a lock on a file, which the kernel gives back however its holder ends."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+from toolkeeper.errors import Unreachable
+
+LOOK_EVERY = 0.25
+"""Seconds between looks at the lock: how late a standby takes over."""
+
+
+class FileLease:
+    """Fits `toolkeeper.reconcile.ports.Lease`. The file stays behind; only the lock on it means anything."""
+
+    def __init__(self, path: Path, *, look_every: float = LOOK_EVERY) -> None:
+        self._path = path
+        self._look_every = look_every
+        self._file: int | None = None
+        self._released = asyncio.Event()
+
+    async def acquire(self) -> None:
+        """Wait until this process leads. Raises Unreachable when the file cannot be made."""
+        self._released.clear()
+        while self._file is None and not self._try():  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(self._look_every)
+
+    async def lost(self) -> None:
+        """Wait until leadership is gone: released, or the file deleted, so that others lock another one."""
+        while self._file is not None and _is_at(self._file, self._path):
+            try:
+                async with asyncio.timeout(self._look_every):
+                    await self._released.wait()
+            except TimeoutError:
+                continue
+        self._let_go()
+
+    async def release(self) -> None:
+        """Give it up at once."""
+        self._let_go()
+        self._released.set()
+
+    def _try(self) -> bool:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise Unreachable(
+                f"the lease {self._path} cannot be taken: {exc.strerror}", reason="StoreUnreachable"
+            ) from exc
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        if not _is_at(file, self._path):  # deleted between open and lock: this lock would exclude nobody
+            os.close(file)
+            return False
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)  # for people; nothing reads it
+        self._file = file
+        return True
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except OSError:
+        return False
+    mine = os.fstat(file)
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)

@@ -1,0 +1,104 @@
+"""The stores under test, each behind the same few verbs of a person who edits its source."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from toolkeeper.reconcile.ports import Resource, Store
+from toolkeeper.resources.agentconnection import AgentConnection
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.meta import Key
+from toolkeeper.resources.toolbox import Toolbox
+from toolkeeper.stores.memory import MemoryStore
+from toolkeeper.stores.sqlite import SqliteStore
+
+
+def server(
+    name: str = "time", *, namespace: str = "default", labels: dict[str, str] | None = None, **spec: Any
+) -> MCPServer:
+    """An MCPServer as its author declares it."""
+    return MCPServer.model_validate(
+        {
+            "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
+            "spec": {"toolboxRef": "here", "image": "time:1", **spec},
+        }
+    )
+
+
+def toolbox(name: str = "here") -> Toolbox:
+    """A Toolbox as its author declares it."""
+    return Toolbox.model_validate({"metadata": {"name": name}, "spec": {"endpoint": "https://host:30000"}})
+
+
+def connection(name: str = "alice-time") -> AgentConnection:
+    """An AgentConnection as its author declares it."""
+    return AgentConnection.model_validate(
+        {
+            "metadata": {"name": name},
+            "spec": {"agent": "alice", "serverRef": "time", "tools": {"allow": ["*"]}},
+        }
+    )
+
+
+class Source(Protocol):
+    """A store, and the hand of the person who edits what it reads."""
+
+    store: Store
+
+    async def put(self, resource: Resource) -> None:
+        """Declare the resource."""
+        ...
+
+    async def drop(self, key: Key) -> None:
+        """Withdraw the declaration."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the store."""
+        ...
+
+
+class AppliedSource:
+    """Memory and sqlite: a person applies and deletes."""
+
+    def __init__(self, store: MemoryStore | SqliteStore) -> None:
+        self.applied = store
+        self.store: Store = store
+
+    async def put(self, resource: Resource) -> None:
+        await self.applied.apply(resource)
+
+    async def drop(self, key: Key) -> None:
+        await self.applied.delete(key)
+
+    async def aclose(self) -> None:
+        await self.applied.aclose()
+
+
+async def _memory(folder: Path) -> Source:
+    return AppliedSource(MemoryStore())
+
+
+async def _sqlite(folder: Path) -> Source:
+    return AppliedSource(await SqliteStore.open(folder / "state" / "state.db", environment={}))
+
+
+SOURCES: dict[str, Callable[[Path], Any]] = {"memory": _memory, "sqlite": _sqlite}
+
+
+@pytest.fixture(params=list(SOURCES))
+async def source(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Source]:
+    """Every store in turn. A store that needs a service adds itself here as `pytest.param(…, marks=…)`."""
+    opened: Source = await SOURCES[request.param](tmp_path)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def store(source: Source) -> Store:
+    """The store of `source`."""
+    return source.store
