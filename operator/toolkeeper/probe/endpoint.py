@@ -19,9 +19,6 @@ from toolkeeper.probe.evidence import Answer, Evidence, Violation
 from toolkeeper.probe.outcome import ProbeOutcome
 
 CONNECT_SECONDS = 2.0
-SSE_DISCOVER_SECONDS = 2.0
-"""Over SSE an old server may ignore `server/discover`; over streamable HTTP every request is answered with a status."""
-
 _NAMES_HOST = re.compile(rb"\b(host|origin)\b|only allowed at", re.IGNORECASE)
 _MOST_ERROR_BODY = 64 * 1024
 
@@ -53,8 +50,8 @@ async def probe_http(
 ) -> ProbeOutcome:
     """One handshake and the complete list of tools from the server at `url`, within `timeout` seconds.
 
-    `era` is the last one seen there, if any. Never raises for a bad server. Redirects are followed on the same
-    origin only.
+    `era` is the last one seen since the server started, if any: it saves asking a legacy server in vain. Never
+    raises for a bad server. Redirects are followed on the same origin only.
     """
     evidence = Evidence()
     merged = {"user-agent": "toolkeeper-probe", **(headers or {}), "accept-encoding": "identity"}
@@ -76,11 +73,9 @@ async def probe_http(
         streams: Transport = sse_client(
             str(target), httpx_client_factory=lambda headers=None, timeout=None, auth=None: own
         )
-        patience = min(SSE_DISCOVER_SECONDS, timeout / 2)
     else:
         streams = streamable_http_client(str(target), http_client=own, max_sse_event_size=None)
-        patience = timeout
-    return await converse(streams, evidence, seconds=timeout, discover_seconds=patience, era=era)
+    return await converse(streams, evidence, seconds=timeout, discover_seconds=timeout / 2, era=era)
 
 
 class _Wire(httpx2.AsyncBaseTransport):
@@ -105,9 +100,11 @@ class _Wire(httpx2.AsyncBaseTransport):
         body: httpx2.AsyncByteStream = _Counted(response, self._evidence)
         content = b""
         if response.status_code >= 400:
-            content = b"".join([chunk async for chunk in _head(body)])
+            try:
+                content = b"".join([chunk async for chunk in _head(body)])
+            finally:
+                await response.aclose()
             body = httpx2.ByteStream(content)
-            await response.aclose()
         if matters:
             self._evidence.last = _answer(response, content)
         if response.headers.get("content-encoding", "identity") != "identity":

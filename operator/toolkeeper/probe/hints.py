@@ -51,16 +51,15 @@ def explain(troubles: Sequence[Trouble], evidence: Evidence) -> Hint:
 def hint_refused(listening_on_loopback: bool | None) -> Hint:
     """The reason when the port is closed from outside although the server's process runs.
 
-    `listening_on_loopback`: whether it listens on a loopback address only; None = nobody could look.
+    `listening_on_loopback`: what the function of that name found; None as well when nobody could look.
     """
     if listening_on_loopback:
         return Hint("BoundToLoopback", "the server listens on a loopback address only: make it bind 0.0.0.0")
     if listening_on_loopback is None:
         return Hint(
-            "ConnectionRefused",
-            "nothing accepts connections on the port: it may be another, or bound to loopback",
+            "ConnectionRefused", "nothing listens on the port: the server is starting, or uses another port"
         )
-    return Hint("ConnectionRefused", "nothing listens on the port yet, or the server listens on another one")
+    return Hint("ConnectionRefused", "the server listens on the port but refuses connections from its host")
 
 
 def listening_on_loopback(proc_net_tcp: str, port: int) -> bool | None:

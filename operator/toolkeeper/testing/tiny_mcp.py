@@ -132,10 +132,10 @@ def main() -> None:
     options = parser.parse_args()
     if BROKEN == "exit":
         sys.exit(3)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as PID 1 it would otherwise be ignored
     if options.stdio:
         serve_stdio(sys.stdin.buffer, sys.stdout.buffer)
         return
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as PID 1 it would otherwise be ignored
     with Server((options.host, options.port), Connection) as server:
         sys.stderr.write(f"listening on {options.host}:{server.socket.getsockname()[1]}\n")
         sys.stderr.flush()
