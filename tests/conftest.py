@@ -9,7 +9,7 @@ import docker
 import hypothesis
 import pytest
 
-from services import base_images, engine, groups, registry
+from services import apiserver, base_images, engine, groups, registry
 
 # How long one example takes says nothing on a machine that others use as well.
 hypothesis.settings.register_profile("toolkeeper", deadline=None)
@@ -57,6 +57,13 @@ def private_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apiserver.ApiServer]:
+    """A real Kubernetes API server without any controller; for tests marked `kubernetes`."""
+    with apiserver.running(tmp_path_factory.mktemp("kubernetes")) as server:
+        yield server
+
+
 class Account:
     """How many tests of each group ended how; kept by the process that reports, with xdist or without."""
 
@@ -97,6 +104,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.user_properties += [
             ("group", marker) for marker in groups.ALL if item.get_closest_marker(marker) is not None
         ]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what takes longer than a test may, before the first test starts; afterwards it is found in the cache."""
+    if any(("group", "kubernetes") in item.user_properties for item in session.items):
+        apiserver.install()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from services import base_images, debian, engine, registry
+from services import apiserver, base_images, debian, engine, registry
 
 Reason = str | None
 
@@ -63,7 +63,7 @@ ALL = {
         Group("docker", _docker, base_images.build),
         Group("registry", _registry, registry.install),
         Group("process", lambda: None),
-        Group("kubernetes", _later),
+        Group("kubernetes", apiserver.missing, apiserver.install),
         Group("postgres", _later),
         Group("conformance", _node),
         Group("browser", _browser, lambda: debian.install({"chromium": "chromium"})),
