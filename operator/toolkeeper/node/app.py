@@ -1,0 +1,37 @@
+"""The ASGI application of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from toolkeeper import __version__
+from toolkeeper.clock import Clock
+from toolkeeper.node import faults, routes
+from toolkeeper.node.front import Front
+from toolkeeper.node.gate import Gate
+from toolkeeper.node.node import Node
+
+
+def make_api(node: Node) -> FastAPI:
+    """The routes alone, without the gate. For the OpenAPI document and for tests of it."""
+    app = FastAPI(
+        title="Toolkeeper node",
+        summary="Runs and observes MCP servers on one host.",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.node = node
+    faults.install(app)
+    app.include_router(routes.health)
+    app.include_router(routes.api)
+    return app
+
+
+def make_app(node: Node, *, gate: Gate, clock: Clock, new_id: Callable[[], str]) -> ASGIApp:
+    """The application as it is served. `node` is opened and closed by whoever serves it."""
+    return Front(make_api(node), gate=gate, metrics=node.metrics, clock=clock, new_id=new_id)

@@ -1,0 +1,34 @@
+"""Who may write: one epoch per installation, the node's own counter, kept across restarts."""
+
+from __future__ import annotations
+
+from toolkeeper.errors import Fenced
+from toolkeeper.node.notebook import Notebook
+
+
+class Claims:
+    """The epochs. A claim is a compare-and-swap; whoever holds an older epoch is fenced off."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self._notebook = notebook
+        self._epochs = notebook.epochs()
+
+    def epoch(self, installation: str) -> int:
+        """The highest epoch granted; 0 when nobody ever claimed."""
+        return self._epochs.get(installation, 0)
+
+    def claim(self, installation: str, expected: int) -> int:
+        """Grant the next epoch to whoever knows the present one. On disk before it is answered. Raises Fenced."""
+        present = self.epoch(installation)
+        if expected != present:
+            raise Fenced(f"the epoch of {installation} is {present}, not {expected}")
+        granted = present + 1
+        self._notebook.keep_epoch(installation, granted)
+        self._epochs[installation] = granted
+        return granted
+
+    def check(self, installation: str, epoch: int) -> None:
+        """Raises Fenced unless `epoch` is the one granted last."""
+        present = self.epoch(installation)
+        if epoch == 0 or epoch != present:
+            raise Fenced(f"the epoch of {installation} is {present}, not {epoch}")

@@ -1,0 +1,94 @@
+"""Keeps the ledger equal to what the runtime has: its changes as they happen, and a slow look at everything."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from toolkeeper.errors import ToolkeeperError
+from toolkeeper.node.ledger import Ledger
+from toolkeeper.node.runtime import Runtime
+
+log = structlog.get_logger("toolkeeper.node")
+
+DEBOUNCE_SECONDS = 0.015
+"""Removing a container makes Docker say four things within a few milliseconds."""
+RESYNC_SECONDS = 60.0
+LONGEST_BACKOFF = 2.0
+EVERYTHING = ""
+
+
+class Observer:
+    """Two tasks: one collects names that changed, one looks at them."""
+
+    def __init__(self, runtime: Runtime, ledger: Ledger) -> None:
+        self._runtime = runtime
+        self._ledger = ledger
+        self._dirty: set[str] = set()
+        self._some = asyncio.Event()
+        self.looked = asyncio.Event()
+        """Set after the first look at everything."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._look())
+
+    async def _listen(self) -> None:
+        backoff = 0.1
+        while True:
+            try:
+                async for name in self._runtime.changes():
+                    backoff = 0.1
+                    self._note(name)
+            except ToolkeeperError as error:
+                self._ledger.runtime_is_down(str(error))
+            except Exception:
+                log.exception("the runtime's changes cannot be followed")
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, LONGEST_BACKOFF)
+            self._note(EVERYTHING)
+
+    def _note(self, name: str) -> None:
+        self._dirty.add(name)
+        self._some.set()
+
+    async def _look(self) -> None:
+        backoff = 0.1
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RESYNC_SECONDS):
+                    await self._some.wait()
+            await asyncio.sleep(DEBOUNCE_SECONDS)
+            names, self._dirty = self._dirty or {EVERYTHING}, set()
+            self._some.clear()
+            try:
+                await self._look_at(names)
+                backoff = 0.1
+            except ToolkeeperError as error:
+                self._ledger.runtime_is_down(str(error))
+                await self._again(names, backoff)
+                backoff = min(backoff * 2, LONGEST_BACKOFF)
+            except Exception:
+                log.exception("looking at the runtime failed unexpectedly")
+                await self._again(names, LONGEST_BACKOFF)
+
+    async def _again(self, names: set[str], backoff: float) -> None:
+        await asyncio.sleep(backoff)
+        for name in names:
+            self._note(name)
+
+    async def _look_at(self, names: set[str]) -> None:
+        if EVERYTHING in names or not self._ledger.runtime_ok:
+            look = self._ledger.look_begins()
+            self._ledger.saw(await self._runtime.look(), look)
+            self.looked.set()
+            return
+        await asyncio.gather(*(self._look_at_one(name) for name in sorted(names)))
+
+    async def _look_at_one(self, name: str) -> None:
+        look = self._ledger.look_begins()
+        self._ledger.saw_one(name, await self._runtime.look_at(name), look)

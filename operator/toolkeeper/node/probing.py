@@ -1,0 +1,234 @@
+"""When the node probes: often until a server first answers, then at its interval; a stdio server once per run.
+
+One task follows one run of one container. A probe that tells the same as the last one changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import structlog
+
+from toolkeeper.clock import Clock
+from toolkeeper.errors import ToolkeeperError
+from toolkeeper.node.entry import Entry, run_of
+from toolkeeper.node.ledger import Ledger
+from toolkeeper.node.metrics import NodeMetrics
+from toolkeeper.node.notebook import Page
+from toolkeeper.node.runtime import Runtime, Seen
+from toolkeeper.planning.observed import Handshake
+from toolkeeper.probe.endpoint import make_client, probe_http
+from toolkeeper.probe.outcome import ProbeOutcome
+from toolkeeper.probe.stdio import probe_stream
+
+log = structlog.get_logger("toolkeeper.node")
+
+FIRST_DELAY = 0.02
+LONGEST_DELAY = 1.0
+PARALLEL = 32
+HTTP_SECONDS = 5.0
+STDIO_SECONDS = 30.0
+STDIO_RETRY_SECONDS = 10.0
+STARTING_SECONDS = 2.0
+"""A server that does not listen yet is starting; after this it is worth saying so."""
+MOST_FAILURES = 100
+"""Of a row; counting on would be a change of the state without end."""
+_TRANSIENT = frozenset({"ConnectionRefused", "Timeout"})
+
+
+class Prober:
+    """Follows every running container of the ledger."""
+
+    def __init__(self, runtime: Runtime, ledger: Ledger, *, clock: Clock, metrics: NodeMetrics) -> None:
+        self._runtime = runtime
+        self._ledger = ledger
+        self._clock = clock
+        self._metrics = metrics
+        self._turns = asyncio.Semaphore(PARALLEL)
+        self._client = make_client()
+        self._following: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._first: dict[str, asyncio.Event] = {}
+        ledger.listen(self._notice)
+
+    async def settle(self, seconds: float) -> None:
+        """Until every server that runs now was probed once by us or by the agent before us, or `seconds` are over.
+
+        A restarted agent that answered before would show healthy servers as never probed.
+        """
+        waiting = [event.wait() for event in list(self._first.values())]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*waiting)
+
+    async def aclose(self) -> None:
+        """Stop following; servers stay as they are."""
+        tasks = [task for _, task in self._following.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.aclose()
+
+    def _notice(self, entry: Entry) -> None:
+        seen = entry.seen
+        running = seen is not None and entry.view is not None and entry.view.state == "running"
+        run = run_of(seen.container) if seen is not None and running else ""
+        following, task = self._following.get(entry.name, ("", None))
+        if following == run:
+            return
+        if task is not None:
+            task.cancel()
+            self._drop(entry.name)
+        if seen is not None and run:
+            self._first[entry.name] = asyncio.Event()
+            task = asyncio.create_task(self._follow(entry.name, run, seen), name=f"probe {entry.name}")
+            self._following[entry.name] = (run, task)
+
+    def _drop(self, name: str) -> None:
+        self._following.pop(name, None)
+        event = self._first.pop(name, None)
+        if event is not None:
+            event.set()
+
+    async def _follow(self, name: str, run: str, seen: Seen) -> None:
+        """The outermost turn: a probe that fails in an unknown way is tried again, like any other."""
+        while True:
+            try:
+                await _Pursuit(self, name, run, seen).run()
+            except ToolkeeperError as error:
+                log.info("probe put off", container=name, because=str(error))
+            except Exception:
+                log.exception("probing failed unexpectedly", container=name)
+            else:
+                return
+            self._seen_first(name)
+            await asyncio.sleep(STDIO_RETRY_SECONDS if seen.transport == "stdio" else LONGEST_DELAY)
+
+    def _seen_first(self, name: str) -> None:
+        event = self._first.get(name)
+        if event is not None:
+            event.set()
+
+    async def probe(self, name: str, seen: Seen, known: Handshake | None) -> ProbeOutcome:
+        """One probe, in its turn."""
+        async with self._turns:
+            began = self._clock.monotonic()
+            outcome = await self._ask(name, seen, known)
+            reason = outcome.handshake.reason
+            self._metrics.probe(seen.transport, reason, self._clock.monotonic() - began)
+        return outcome
+
+    async def _ask(self, name: str, seen: Seen, known: Handshake | None) -> ProbeOutcome:
+        era = known.era if known is not None else ""
+        if seen.transport == "stdio":
+            async with self._runtime.attach(name) as stream:
+                return await probe_stream(stream.send, stream.receive, STDIO_SECONDS, era=era)
+        return await probe_http(
+            seen.container.address,
+            transport=seen.transport,
+            client=self._client,
+            timeout=HTTP_SECONDS,
+            host_header=seen.host_header or None,
+            era=era,
+        )
+
+    def report(self, name: str, page: Page, failures: int) -> None:
+        """A probe came out."""
+        self._ledger.probed(name, page.run_id, page, failures)
+        self._seen_first(name)
+
+    def page(self, name: str, run: str) -> Page | None:
+        """What this run answered before."""
+        entry = self._ledger.get(name)
+        return (
+            entry.page if entry is not None and entry.page is not None and entry.page.run_id == run else None
+        )
+
+    def age(self, name: str) -> float:
+        """Seconds since the run began."""
+        entry = self._ledger.get(name)
+        return entry.age(self._clock.monotonic()) if entry is not None else 0.0
+
+    async def on_loopback(self, name: str) -> bool:
+        """Whether the server hides on its own loopback."""
+        return await self._runtime.listening_on_loopback(name) is True
+
+
+class _Pursuit:
+    """One run of one server, from its start until somebody cancels."""
+
+    def __init__(self, prober: Prober, name: str, run: str, seen: Seen) -> None:
+        self._prober = prober
+        self._name = name
+        self._run = run
+        self._seen = seen
+        self._page = prober.page(name, run)
+
+    async def run(self) -> None:
+        if self._page is None:
+            await self._until_it_answers()
+        elif self._seen.transport == "stdio":
+            self._prober.report(self._name, self._page, 0)
+        else:
+            await self._again(0)
+        if self._seen.transport != "stdio":
+            await self._from_now_on()
+
+    async def _until_it_answers(self) -> None:
+        delay = FIRST_DELAY
+        while True:
+            handshake = await self._attempt()
+            if handshake.ok:
+                return
+            stdio = self._seen.transport == "stdio"
+            await asyncio.sleep(STDIO_RETRY_SECONDS if stdio else delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+
+    async def _attempt(self) -> Handshake:
+        if self._seen.transport != "stdio" and not await _listens(self._seen.container.address):
+            handshake = Handshake(ok=False, reason="ConnectionRefused", message="nothing listens there yet")
+            outcome = ProbeOutcome(handshake)
+        else:
+            outcome = await self._prober.probe(self._name, self._seen, None)
+        page = Page(self._run, await self._explained(outcome.handshake), outcome.definitions)
+        if page.handshake.ok:
+            self._page = page
+        if page.handshake.reason not in _TRANSIENT or self._prober.age(self._name) > STARTING_SECONDS:
+            self._prober.report(self._name, page, 0)
+        return page.handshake
+
+    async def _explained(self, handshake: Handshake) -> Handshake:
+        late = self._prober.age(self._name) > STARTING_SECONDS
+        if handshake.reason == "ConnectionRefused" and late and await self._prober.on_loopback(self._name):
+            message = "the server listens on 127.0.0.1 inside its container, where nobody else reaches it"
+            return Handshake(ok=False, reason="BoundToLoopback", message=message)
+        return handshake
+
+    async def _from_now_on(self) -> None:
+        failures = 0
+        while True:
+            await asyncio.sleep(self._seen.probe_interval)
+            failures = await self._again(failures)
+
+    async def _again(self, failures: int) -> int:
+        known = self._page.handshake if self._page else None
+        outcome = await self._prober.probe(self._name, self._seen, known)
+        page = Page(self._run, await self._explained(outcome.handshake), outcome.definitions)
+        if page.handshake.ok:
+            self._page = page
+        failures = 0 if page.handshake.ok else min(failures + 1, MOST_FAILURES)
+        self._prober.report(self._name, page, failures)
+        return failures
+
+
+async def _listens(address: str) -> bool:
+    """Whether somebody accepts connections there: a hundredth of a probe, so it may be asked often."""
+    parts = urlsplit(address)
+    try:
+        async with asyncio.timeout(1.0):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True
