@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field
 
-from toolkeeper.resources.conditions import Condition
-from toolkeeper.resources.mcpserver import EnvName, SecretKeyRef
-from toolkeeper.resources.meta import API_VERSION, Glob, Key, Lenient, Metadata, Model, Name, ShortText
+from toolkeeper.resources import shapes
+from toolkeeper.resources.conditions import Conditions
+from toolkeeper.resources.mcpserver import Observations, SecretKeyRef
+from toolkeeper.resources.meta import (
+    API_VERSION,
+    Glob,
+    Key,
+    LabelKey,
+    LabelValue,
+    Lenient,
+    Metadata,
+    Model,
+    Name,
+    Observed,
+)
+from toolkeeper.resources.rules import Rule, Ruled, exactly_one
 
 
 class ToolRules(Model):
@@ -25,77 +37,88 @@ class Grants(Model):
     """What else of the protocol is granted."""
 
     resources: bool = False
-    """Reading resources."""
+    """Whether resources may be read."""
     prompts: bool = False
-    """Using prompts."""
+    """Whether prompts may be used."""
     completion: bool = False
-    """Argument completion."""
+    """Whether arguments may be completed."""
 
 
-class Credential(Model):
+class Credential(Ruled):
     """A credential of this agent for the server behind the gateway."""
 
-    header: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=128)] | None = None
+    RULES: ClassVar = (exactly_one("header", "env"),)
+
+    header: shapes.HeaderName | None = None
     """HTTP header that carries it."""
-    env: EnvName | None = None
-    """Environment variable that carries it (stdio)."""
+    env: shapes.EnvName | None = None
+    """Environment variable that carries it, for stdio."""
     secret_ref: SecretKeyRef
     """Where it is kept."""
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.header is None) == (self.env is None):
-            raise ValueError("exactly one of header, env must be set")
-        return self
 
 
 class RateLimit(Model):
     """How often the agent may call."""
 
     calls_per_minute: Annotated[int, Field(ge=1, le=100000)]
-    """Calls per minute."""
+    """Number of calls per minute."""
     burst: Annotated[int, Field(ge=1, le=100000)] = 10
-    """Calls at once."""
+    """Number of calls at once."""
 
 
-class AgentConnectionSpec(Model):
+def _carriers_are_distinct(spec: AgentConnectionSpec) -> bool:
+    carriers = [(each.env, each.header.lower() if each.header else None) for each in spec.credentials]
+    return len(carriers) == len(set(carriers))
+
+
+class AgentConnectionSpec(Ruled):
     """What is granted."""
 
+    RULES: ClassVar = (
+        exactly_one("serverRef", "serverSelector"),
+        Rule(
+            "two credentials have the same header or env",
+            _carriers_are_distinct,
+            "!has(self.credentials) || self.credentials.all(c, self.credentials.exists_one(d, "
+            "has(c.header) ? (has(d.header) && c.header.lowerAscii() == d.header.lowerAscii()) : "
+            "(has(d.env) && has(c.env) && c.env == d.env)))",
+            at="credentials",
+        ),
+    )
+
     agent: Name
-    """Name of the agent; its identity is `<namespace>/<name>` of this object's namespace."""
+    """Name of the agent; its identity is `<namespace>/<name>` with this object's namespace."""
     server_ref: Name | None = None
     """The MCPServer."""
-    server_selector: dict[str, str] | None = Field(default=None, max_length=32)
+    server_selector: dict[LabelKey, LabelValue] | None = Field(default=None, min_length=1, max_length=32)
     """Labels of several MCPServers."""
     tools: ToolRules = ToolRules()
-    """Granted tools."""
+    """Which tools are granted."""
     grants: Grants = Grants()
-    """Other grants."""
+    """What else of the protocol is granted."""
     credentials: Annotated[tuple[Credential, ...], Field(max_length=16)] = ()
-    """Credentials injected for this agent."""
-    token_secret_ref: ShortText | None = None
+    """Credentials that the gateway adds to this agent's calls."""
+    token_secret_ref: shapes.SecretName | None = None
     """The Secret that holds the agent's token."""
-    expires_at: datetime | None = None
+    expires_at: shapes.Timestamp | None = None
     """When the grant ends."""
     active: bool = True
     """False suspends the grant."""
     rate_limit: RateLimit | None = None
-    """Limit of calls."""
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.server_ref is None) == (self.server_selector is None):
-            raise ValueError("exactly one of serverRef, serverSelector must be set")
-        return self
+    """How often the agent may call."""
 
 
 class AgentConnectionStatus(Lenient):
     """What was observed of a connection."""
 
     observed_generation: int = -1
-    conditions: tuple[Condition, ...] = ()
-    endpoint: str = ""
-    tools: tuple[str, ...] = ()
+    """Generation of the spec that this status speaks of; -1 before the first look."""
+    conditions: Conditions = ()
+    """What was observed, aspect by aspect."""
+    endpoint: Observed = ""
+    """URL that an MCP client can use as it is."""
+    tools: Observations = ()
+    """Names of the tools that are granted now."""
 
 
 class AgentConnection(Model):
@@ -105,7 +128,9 @@ class AgentConnection(Model):
     kind: Literal["AgentConnection"] = "AgentConnection"
     metadata: Metadata
     spec: AgentConnectionSpec
+    """What is wanted."""
     status: AgentConnectionStatus = AgentConnectionStatus()
+    """What was observed."""
 
     @property
     def key(self) -> Key:

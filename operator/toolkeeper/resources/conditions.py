@@ -4,24 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from toolkeeper.resources.meta import Lenient
 
 Status = Literal["True", "False", "Unknown"]
+LONGEST_MESSAGE: Final = 2048
 
 
 class Condition(Lenient):
-    """One observed aspect of a resource; `last_transition_time` changes only when `status` does."""
+    """One observed aspect of a resource."""
 
     type: str = Field(max_length=64)
+    """Which aspect, such as Ready."""
     status: Status
+    """True, False or Unknown."""
     reason: str = Field(min_length=1, max_length=128)
-    message: str = Field(default="", max_length=2048)
+    """Why, in one word; every reason has a remedy."""
+    message: str = Field(default="", max_length=LONGEST_MESSAGE)
+    """Why, in a sentence."""
     observed_generation: int = 0
+    """Generation of the spec that this condition speaks of."""
     last_transition_time: datetime | None = None
+    """When `status` last changed."""
+
+
+Conditions = Annotated[
+    tuple[Condition, ...],
+    Field(
+        json_schema_extra={
+            "maxItems": 32,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        }
+    ),
+]
 
 
 def condition(
@@ -30,11 +49,17 @@ def condition(
     """A condition without a transition time yet; `None` means unknown."""
     word: Status = "Unknown" if status is None else "True" if status else "False"
     return Condition(
-        type=type, status=word, reason=reason, message=message[:2048], observed_generation=generation
+        type=type,
+        status=word,
+        reason=reason,
+        message=message[:LONGEST_MESSAGE],
+        observed_generation=generation,
     )
 
 
-def carry(previous: Iterable[Condition], current: Iterable[Condition], now: datetime) -> tuple[Condition, ...]:
+def carry(
+    previous: Iterable[Condition], current: Iterable[Condition], now: datetime
+) -> tuple[Condition, ...]:
     """`current`, sorted as given, with the transition times of `previous` kept where `status` is the same.
 
     A transition time never goes back, even when the clock does.
@@ -48,8 +73,10 @@ def _carried(old: Condition | None, new: Condition, now: datetime) -> Condition:
         return new.model_copy(update={"last_transition_time": now})
     if old.status != new.status:
         return new.model_copy(update={"last_transition_time": max(now, old.last_transition_time)})
-    if old.reason == new.reason and old.message == new.message and (
-        old.observed_generation == new.observed_generation
+    if (
+        old.reason == new.reason
+        and old.message == new.message
+        and (old.observed_generation == new.observed_generation)
     ):
         return old
     return new.model_copy(update={"last_transition_time": old.last_transition_time})

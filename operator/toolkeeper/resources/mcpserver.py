@@ -1,41 +1,47 @@
-"""MCPServer: one MCP server that is kept running on a toolbox."""
+"""MCPServer: one MCP server that is kept running on a toolbox.
+
+Longer than its neighbours on purpose: it is the vocabulary of one manifest, read from top to bottom.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
-from toolkeeper.resources.conditions import Condition
-from toolkeeper.resources.meta import API_VERSION, Glob, Key, Lenient, Metadata, Model, Name, ShortText, Text
+from toolkeeper.errors import Invalid
+from toolkeeper.resources import shapes
+from toolkeeper.resources.conditions import Conditions
+from toolkeeper.resources.meta import (
+    API_VERSION,
+    NO_NUL,
+    NO_SPACE,
+    Glob,
+    Key,
+    LabelKey,
+    LabelValue,
+    Lenient,
+    Metadata,
+    Model,
+    Name,
+    Observed,
+    Text,
+)
+from toolkeeper.resources.quantity import amount
+from toolkeeper.resources.rules import KeyedBy, Rule, Ruled, exactly_one
 
-Quantity = Annotated[
-    str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]{1,3})?(m|k|M|G|Ki|Mi|Gi)?$", max_length=20)
-]
-"""A Kubernetes quantity such as `512Mi` or `500m`; read it with `toolkeeper.resources.quantity`."""
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=128)]
-HostPort = Annotated[
-    str, StringConstraints(pattern=r"^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:[0-9]{1,5}$", max_length=260)
-]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00\s]*$", max_length=1024)]
 Transport = Literal["stdio", "streamable-http", "sse"]
 Profile = Literal["restricted", "baseline", "permissive"]
-ImageName = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[a-z0-9]([a-z0-9._/:-]*[a-z0-9])?(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@sha256:[0-9a-f]{64})?$",
-        max_length=512,
-    ),
-]
+Observations = Annotated[tuple[Observed, ...], Field(json_schema_extra={"maxItems": 1024})]
 
 
 class SecretKeyRef(Model):
     """One key of a Secret in the same namespace."""
 
-    name: ShortText
+    name: shapes.SecretName
     """Name of the Secret."""
-    key: ShortText
+    key: shapes.SecretKey
     """Key within the Secret."""
 
 
@@ -46,134 +52,187 @@ class ValueFrom(Model):
     """A key of a Secret."""
 
 
-class EnvVar(Model):
+class EnvVar(Ruled):
     """One environment variable: either a value or a reference to a secret."""
 
-    name: EnvName
+    RULES: ClassVar = (exactly_one("value", "valueFrom"),)
+
+    name: shapes.EnvName
     """Name of the variable."""
     value: Text | None = None
-    """The value, as text. `{{port}}` becomes the port that the server must listen on."""
+    """The value, as text; `{{port}}` becomes the port that the server must listen on."""
     value_from: ValueFrom | None = None
     """Where the value comes from."""
 
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.value is None) == (self.value_from is None):
-            raise ValueError("exactly one of value, valueFrom must be set")
-        return self
+
+NOT_IN_THE_KERNEL = Rule(
+    "nothing can be mounted at or below /proc, /sys and /dev",
+    lambda mount: not any(f"{mount.path}/".startswith(f"{each}/") for each in ("/proc", "/sys", "/dev")),
+    "!['/proc', '/sys', '/dev'].exists(p, self.path == p || self.path.startsWith(p + '/'))",
+    at="path",
+)
 
 
-class FileMount(Model):
+class FileMount(Ruled):
     """A small file that the server finds at `path`, kept in memory on the host."""
 
-    path: AbsolutePath
+    RULES: ClassVar = (exactly_one("value", "secretRef"), NOT_IN_THE_KERNEL)
+
+    path: shapes.MountPath
     """Where the server sees it."""
-    value: Annotated[str, StringConstraints(max_length=65536)] | None = None
+    value: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=65536)] | None = None
     """The content."""
     secret_ref: SecretKeyRef | None = None
     """The secret that holds the content."""
 
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.value is None) == (self.secret_ref is None):
-            raise ValueError("exactly one of value, secretRef must be set")
-        return self
 
-
-class Volume(Model):
+class Volume(Ruled):
     """A named volume that outlives containers."""
+
+    RULES: ClassVar = (NOT_IN_THE_KERNEL,)
 
     name: Name
     """Name of the volume within the server."""
-    path: AbsolutePath
+    path: shapes.MountPath
     """Where it is mounted."""
     read_only: bool = False
     """Mounted without the right to write; a writable volume implies the Recreate strategy."""
 
 
-class Package(Model):
+class Package(Ruled):
     """A package of PyPI or npm at an exact version; it becomes an image built on the host."""
 
-    registry: Literal["pypi", "npm"]
-    """Which registry."""
-    name: Annotated[str, StringConstraints(pattern=r"^(@[a-z0-9~-][a-z0-9._~-]*/)?[A-Za-z0-9][A-Za-z0-9._~-]*$", max_length=214)]
-    """Name of the package."""
-    version: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+!_-]*$", max_length=64)]
-    """The exact version; ranges and `latest` are refused."""
-    with_: Annotated[
-        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@][^\s;|&$`]*$", max_length=256)], ...],
-        Field(alias="with", max_length=64),
-    ] = ()
-    """Companions installed with it, pinned or bounded: `mcp<2`."""
-    system: Annotated[
-        tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$", max_length=64)], ...],
-        Field(max_length=32),
-    ] = ()
-    """Debian packages that it needs, such as `git`."""
+    RULES: ClassVar = (
+        Rule(
+            "a name with a scope (@scope/name) needs registry npm",
+            lambda package: package.registry == "npm" or not package.name.startswith("@"),
+            "self.registry == 'npm' || !self.name.startsWith('@')",
+            at="name",
+        ),
+        Rule(
+            "npm takes a version without three numbers for a range; write it like 1.2.3",
+            lambda package: package.registry != "npm" or shapes.is_npm_version(package.version),
+            f"self.registry != 'npm' || self.version.matches('{shapes.NPM_VERSION}')",
+            at="version",
+        ),
+    )
 
-    @model_validator(mode="after")
-    def _exact(self) -> Self:
-        if self.version == "latest":
-            raise ValueError("version must be exact, not 'latest'")
-        return self
+    registry: Literal["pypi", "npm"]
+    """Which registry it comes from."""
+    name: shapes.PackageName
+    """Name of the package."""
+    version: shapes.PackageVersion
+    """The exact version; ranges and tags such as `latest` are refused."""
+    with_: Annotated[tuple[shapes.Companion, ...], Field(alias="with", max_length=64)] = ()
+    """Companions installed with it, pinned or bounded: `mcp<2`."""
+    system: Annotated[tuple[shapes.DebianPackage, ...], Field(max_length=32)] = ()
+    """Debian packages that it needs, such as `git`."""
 
 
 class CatalogEntry(Model):
     """An entry of an MCP catalog (`server.json`)."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+$", max_length=200)]
+    name: shapes.CatalogName
     """Reverse-DNS name of the entry."""
-    version: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    version: Annotated[str, StringConstraints(pattern=NO_SPACE, max_length=255)]
     """Exact version of the entry."""
 
 
 class Remote(Model):
     """A server that runs elsewhere."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048)]
+    url: shapes.HttpUrl
     """Its MCP endpoint."""
 
 
-class Resources(Model):
+def _within(quantity: str | None, least: str, most: str) -> bool:
+    try:
+        return quantity is None or amount(least) <= amount(quantity) <= amount(most)
+    except Invalid:
+        return False
+
+
+def bounded_quantity(field: str, least: str, most: str, hint: str) -> Rule:
+    """The quantity in `field` lies between the two."""
+    return Rule(
+        f"{field} must be between {least} and {most}{hint}",
+        lambda model: _within(getattr(model, field), least, most),
+        f"!has(self.{field}) || (quantity(self.{field}).compareTo(quantity('{least}')) >= 0 && "
+        f"quantity(self.{field}).compareTo(quantity('{most}')) <= 0)",
+        at=field,
+    )
+
+
+class Resources(Ruled):
     """Hard limits of the container."""
 
-    memory: Quantity = "512Mi"
-    """Memory; swap is never added."""
-    cpu: Quantity = "1"
-    """CPUs, as a quantity (`500m` = half a core)."""
+    RULES: ClassVar = (
+        bounded_quantity("memory", "6Mi", "16384Gi", "; a number without a unit is bytes, write 512Mi"),
+        bounded_quantity("cpu", "10m", "1024", ""),
+    )
+
+    memory: shapes.Memory = "512Mi"
+    """Memory in bytes, as a quantity such as `512Mi`; swap is never added."""
+    cpu: shapes.Cpu = "1"
+    """CPUs, as a quantity: `500m` is half a core."""
     pids: Annotated[int, Field(ge=1, le=32768)] = 256
-    """Processes and threads."""
+    """Number of processes and threads."""
 
 
-class Security(Model):
-    """What the container may do on its host. Exceptions are explicit and show in status."""
+class Security(Ruled):
+    """What the container may do on its host; exceptions are explicit and show in status."""
+
+    RULES: ClassVar = (
+        Rule(
+            "runAsUser 0 needs profile permissive",
+            lambda security: security.run_as_user != 0 or security.profile == "permissive",
+            "!has(self.runAsUser) || self.runAsUser != 0 || (has(self.profile) && self.profile == 'permissive')",
+            at="runAsUser",
+        ),
+        Rule(
+            f"of the capabilities, {', '.join(shapes.WALL_BREAKING)} need profile permissive",
+            lambda security: (
+                security.profile == "permissive" or not {*security.cap_add} & {*shapes.WALL_BREAKING}
+            ),
+            "!has(self.capAdd) || (has(self.profile) && self.profile == 'permissive') || "
+            f"!self.capAdd.exists(c, c in {list(shapes.WALL_BREAKING)})",
+            at="capAdd",
+        ),
+    )
 
     profile: Profile = "restricted"
-    """Preset: restricted (default), baseline (writable root file system, image's user), permissive."""
-    cap_add: Annotated[
-        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z_]{2,31}$")], ...], Field(max_length=16)
-    ] = ()
-    """Capabilities added back, without the CAP_ prefix."""
+    """Preset: restricted, baseline (writable root file system, the image's user) or permissive."""
+    cap_add: Annotated[tuple[shapes.Capability, ...], Field(max_length=16)] = ()
+    """Linux capabilities added back, without the CAP_ prefix."""
     run_as_user: Annotated[int, Field(ge=0, le=4294967294)] | None = None
-    """Numeric uid; 0 needs the profile permissive."""
+    """Numeric user id of the process; 0 needs the profile permissive."""
     writable_root: bool = False
-    """A writable root file system under the restricted profile."""
+    """Whether the root file system is writable under the restricted profile."""
 
 
-class Egress(Model):
+class Egress(Ruled):
     """Connections out of the container."""
 
+    RULES: ClassVar = (
+        Rule(
+            "a list of exceptions has no meaning while default is allow",
+            lambda egress: egress.default == "deny" or not egress.allow,
+            "!has(self.allow) || size(self.allow) == 0 || !has(self.default) || self.default != 'allow'",
+            at="allow",
+        ),
+    )
+
     default: Literal["deny", "allow"] = "deny"
-    """What happens to a host that is not listed."""
-    allow: Annotated[tuple[HostPort, ...], Field(max_length=64)] = ()
-    """`host:port` pairs that may be reached."""
+    """What happens to a connection to a host that is not listed."""
+    allow: Annotated[tuple[shapes.HostPort, ...], Field(max_length=64)] = ()
+    """The `host:port` pairs that may be reached."""
 
 
 class Network(Model):
     """Whom the container may talk to."""
 
     egress: Egress = Egress()
-    """Connections out."""
+    """Connections out of the container."""
     peers: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
     """Other MCPServers of the namespace on the same toolbox that it can reach by name."""
 
@@ -182,11 +241,11 @@ class Health(Model):
     """When a running server counts as failed."""
 
     startup_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
-    """From container start to the first successful handshake."""
+    """Seconds from container start to the first successful handshake."""
     interval_seconds: Annotated[int, Field(ge=1, le=3600)] = 15
-    """Between probes of an HTTP server."""
+    """Seconds between probes of an HTTP server."""
     failure_threshold: Annotated[int, Field(ge=1, le=100)] = 3
-    """Failed probes in a row before a restart."""
+    """Number of failed probes in a row before a restart."""
     credentials_ref: SecretKeyRef | None = None
     """A bearer token for the probe of a server that asks for one."""
 
@@ -197,9 +256,9 @@ class Rollout(Model):
     strategy: Literal["HealthGated", "Recreate"] = "HealthGated"
     """HealthGated starts the new one beside the old; Recreate stops the old one first."""
     deadline_seconds: Annotated[int, Field(ge=5, le=3600)] = 120
-    """From container start to a passed gate; then the new version has failed."""
+    """Seconds from container start to a passed gate, after which the new version has failed."""
     drain_seconds: Annotated[int, Field(ge=0, le=600)] = 10
-    """How long the old one may finish its calls."""
+    """Seconds that the old one may take to finish its calls."""
     on_failure: Literal["Rollback", "Keep"] = "Rollback"
     """Rollback removes the failed version; Keep leaves it for inspection."""
 
@@ -208,9 +267,9 @@ class Access(Model):
     """The ceiling that connections can only narrow."""
 
     agents: Annotated[tuple[Glob, ...], Field(max_length=256)] = ()
-    """Globs over `<namespace>/<agent>`."""
+    """Globs over `<namespace>/<agent>` of the agents that may be connected; empty means none."""
     tools: Annotated[tuple[Glob, ...], Field(max_length=1024)] = ()
-    """Globs over tool names."""
+    """Globs over names of the tools that may be granted; empty means none."""
 
 
 class ToolPinning(Model):
@@ -218,22 +277,85 @@ class ToolPinning(Model):
 
     pin: Literal["Off", "Warn", "Enforce"] = "Warn"
     """Off, Warn (reported) or Enforce (blocked)."""
-    approved: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    approved: shapes.Sha256 | None = None
     """The hash of the approved definitions."""
 
 
-class MCPServerSpec(Model):
+def _describes_a_container(spec: MCPServerSpec) -> bool:
+    lists = (spec.command, spec.args, spec.env, spec.files, spec.volumes)
+    return any(lists) or any(each is not None for each in (spec.port, spec.path, spec.host_header))
+
+
+def _paths_are_distinct(spec: MCPServerSpec) -> bool:
+    paths = [each.path for each in spec.volumes] + [each.path for each in spec.files]
+    return len(paths) == len(set(paths))
+
+
+class MCPServerSpec(Ruled):
     """What is wanted of an MCP server."""
 
-    toolbox_ref: Name | None = None
-    """The toolbox it runs on."""
-    toolbox_selector: dict[str, str] | None = Field(default=None, max_length=32)
-    """Labels of the toolboxes it may run on; placed by free capacity, and it stays there."""
-    image: ImageName | None = None
+    RULES: ClassVar = (
+        exactly_one("image", "package", "catalog", "remote"),
+        Rule(
+            "exactly one of toolboxRef, toolboxSelector must be set",
+            lambda spec: (
+                (spec.toolbox_ref is None) != (spec.toolbox_selector is None)
+                or (spec.remote is not None and spec.toolbox_ref is None)
+            ),
+            "has(self.toolboxRef) != has(self.toolboxSelector) || (has(self.remote) && !has(self.toolboxRef))",
+        ),
+        Rule(
+            "port, path and hostHeader have no meaning with transport stdio",
+            lambda spec: (
+                spec.transport != "stdio"
+                or all(each is None for each in (spec.port, spec.path, spec.host_header))
+            ),
+            "!has(self.transport) || self.transport != 'stdio' || "
+            "!(has(self.port) || has(self.path) || has(self.hostHeader))",
+            at="transport",
+        ),
+        Rule(
+            "a remote server cannot use transport stdio",
+            lambda spec: spec.remote is None or spec.transport != "stdio",
+            "!has(self.remote) || !has(self.transport) || self.transport != 'stdio'",
+            at="transport",
+        ),
+        Rule(
+            "a remote server has no container: command, args, env, files, volumes, port, path and hostHeader "
+            "have no meaning",
+            lambda spec: spec.remote is None or not _describes_a_container(spec),
+            "!has(self.remote) || !(has(self.port) || has(self.path) || has(self.hostHeader) || "
+            + " || ".join(
+                f"(has(self.{each}) && size(self.{each}) > 0)"
+                for each in ("command", "args", "env", "files", "volumes")
+            )
+            + ")",
+            at="remote",
+        ),
+        Rule(
+            "pullSecretRef has no meaning without image",
+            lambda spec: spec.pull_secret_ref is None or spec.image is not None,
+            "!has(self.pullSecretRef) || has(self.image)",
+            at="pullSecretRef",
+        ),
+        Rule(
+            "two of volumes and files have the same path",
+            _paths_are_distinct,
+            "!has(self.volumes) || self.volumes.all(v, self.volumes.exists_one(w, w.path == v.path) && "
+            "(!has(self.files) || self.files.all(f, f.path != v.path)))",
+            at="volumes",
+        ),
+    )
+
+    toolbox_ref: shapes.NamespacedName | None = None
+    """The toolbox it runs on: a name, or `<namespace>/<name>` where that toolbox admits this namespace."""
+    toolbox_selector: dict[LabelKey, LabelValue] | None = Field(default=None, max_length=32)
+    """Labels of the toolboxes it may run on; it is placed by free capacity and stays there."""
+    image: shapes.ImageName | None = None
     """Container image."""
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     """When the image is pulled."""
-    pull_secret_ref: ShortText | None = None
+    pull_secret_ref: shapes.SecretName | None = None
     """A Secret with the keys `username` and `password` for the registry."""
     package: Package | None = None
     """A package that becomes an image built on the host."""
@@ -244,71 +366,49 @@ class MCPServerSpec(Model):
     transport: Transport = "streamable-http"
     """How it speaks MCP."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """The port that it listens on (default 8000 for HTTP transports)."""
-    path: AbsolutePath | None = None
-    """The path of its endpoint (default `/mcp`, for sse `/sse`)."""
-    host_header: ShortText | None = None
+    """The TCP port that it listens on; 8000 if not set."""
+    path: shapes.EndpointPath | None = None
+    """The path of its endpoint; `/mcp` if not set, for sse `/sse`."""
+    host_header: shapes.HostHeader | None = None
     """The Host header that it insists on."""
     command: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
     """Replaces the image's entrypoint."""
     args: Annotated[tuple[Text, ...], Field(max_length=256)] = ()
-    """Arguments. `{{port}}` becomes the port."""
-    env: Annotated[tuple[EnvVar, ...], Field(max_length=256)] = ()
-    """Environment."""
-    files: Annotated[tuple[FileMount, ...], Field(max_length=32)] = ()
-    """Files in memory."""
-    volumes: Annotated[tuple[Volume, ...], Field(max_length=16)] = ()
+    """Arguments; `{{port}}` becomes the port."""
+    env: Annotated[tuple[EnvVar, ...], KeyedBy("name"), Field(max_length=256)] = ()
+    """Environment variables."""
+    files: Annotated[tuple[FileMount, ...], KeyedBy("path"), Field(max_length=32)] = ()
+    """Small files, kept in memory."""
+    volumes: Annotated[tuple[Volume, ...], KeyedBy("name"), Field(max_length=16)] = ()
     """Named volumes."""
     resources: Resources = Resources()
-    """Limits."""
+    """Hard limits."""
     security: Security = Security()
-    """Hardening."""
+    """What the container may do on its host."""
     network: Network = Network()
-    """Reach."""
+    """Whom the container may talk to."""
     running: bool = True
     """False stops the server and keeps its container."""
     restart_policy: Literal["Always", "OnFailure", "Never"] = "Always"
     """What the host does when the process ends."""
     health: Health = Health()
-    """Health."""
+    """When a running server counts as failed."""
     rollout: Rollout = Rollout()
-    """Rollout."""
+    """How a new version takes over."""
     exclusive: bool = False
-    """Never two at a time, not even during a rollout."""
+    """Whether two must never run at a time, not even during a rollout."""
     sessions: Literal["perAgent", "shared"] = "perAgent"
     """For stdio: one container per session, or one for all."""
     access: Access = Access()
-    """Who may use it at most."""
+    """Which agents and tools may be connected at most."""
     tools: ToolPinning = ToolPinning()
-    """Pinning of tool definitions."""
+    """What happens when the tool definitions change."""
     deletion_policy: Literal["Delete", "Orphan"] = "Delete"
     """What happens to the container when this object is deleted."""
     reclaim: Literal["Retain", "Delete"] = "Retain"
     """What happens to its volumes then."""
     paused: bool = False
-    """Observed and reported, never acted upon."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        sources = (self.image, self.package, self.catalog, self.remote)
-        if sum(each is not None for each in sources) != 1:
-            raise ValueError("exactly one of image, package, catalog, remote must be set")
-        if self.remote is None and (self.toolbox_ref is None) == (self.toolbox_selector is None):
-            raise ValueError("exactly one of toolboxRef, toolboxSelector must be set")
-        if self.transport == "stdio" and (self.port is not None or self.path is not None):
-            raise ValueError("port and path have no meaning with transport stdio")
-        if self.transport == "stdio" and self.remote is not None:
-            raise ValueError("a remote server cannot use transport stdio")
-        if self.security.run_as_user == 0 and self.security.profile != "permissive":
-            raise ValueError("security.runAsUser 0 needs security.profile permissive")
-        for what, names in (
-            ("env", [each.name for each in self.env]),
-            ("volumes", [each.name for each in self.volumes]),
-            ("files", [each.path for each in self.files]),
-        ):
-            if len(names) != len(set(names)):
-                raise ValueError(f"{what} has the same name twice")
-        return self
+    """Whether it is observed and reported, but never acted upon."""
 
 
 Phase = Literal["active", "stopped", "starting", "error", "unknown"]
@@ -317,54 +417,94 @@ Phase = Literal["active", "stopped", "starting", "error", "unknown"]
 class RolloutRecord(Lenient):
     """One finished or failed rollout; the spec is whole, because rollback needs it."""
 
-    hash: str
+    hash: Observed
+    """Hash of the rendered spec."""
     outcome: Literal["Succeeded", "RolledBack", "Failed"]
-    reason: str = ""
-    message: str = ""
+    """How it ended."""
+    reason: Observed = ""
+    """Why, in one word."""
+    message: Observed = ""
+    """Why, in a sentence."""
     generation: int = 0
-    image: str = ""
+    """Generation of the spec."""
+    image: Observed = ""
+    """Image that was rolled out."""
     finished_at: datetime | None = None
-    spec: dict[str, object] = Field(default_factory=dict)
+    """When it ended."""
+    spec: dict[str, Any] = Field(default_factory=dict)
+    """The whole spec, for a rollback to it."""
 
 
 class ServerMemory(Lenient):
-    """What the planner must remember across a crash. Written before the act that it explains."""
+    """What the planner must remember across a crash; written before the act that it explains."""
 
-    failed_hash: str = ""
+    failed_hash: Observed = ""
     """The hash whose rollout failed; not tried again until the wanted hash changes."""
-    failed_reason: str = ""
-    failed_message: str = ""
+    failed_reason: Observed = ""
+    """Why it failed, in one word."""
+    failed_message: Observed = ""
+    """Why it failed, in a sentence."""
     health_restarts: int = 0
-    """Restarts for failed health of the wanted hash, spent from a budget."""
+    """Number of restarts for failed health of the wanted hash, spent from a budget."""
+    restarted_run: Observed = ""
+    """The run whose restart was last counted, so that one restart is never counted twice."""
+    drift: Observed = ""
+    """The drift that is being repaired; the same again on a fresh container cannot be repaired."""
+    drift_container: Observed = ""
+    """Id of the container that showed it."""
 
 
 class MCPServerStatus(Lenient):
-    """What was observed of an MCP server. Changes only at transitions."""
+    """What was observed of an MCP server; changes only at transitions."""
 
     observed_generation: int = -1
+    """Generation of the spec that this status speaks of; -1 before the first look."""
     phase: Phase = "unknown"
-    conditions: tuple[Condition, ...] = ()
-    toolbox: str = ""
-    endpoint: str = ""
-    image: str = ""
-    image_digest: str = ""
-    container: str = ""
-    container_id: str = ""
-    running_hash: str = ""
-    wanted_hash: str = ""
+    """The conditions in one word."""
+    conditions: Conditions = ()
+    """What was observed, aspect by aspect."""
+    toolbox: Observed = ""
+    """The toolbox it runs on, as `<namespace>/<name>`."""
+    endpoint: Observed = ""
+    """Address of the serving container, as its host reaches it."""
+    image: Observed = ""
+    """Image of the serving container."""
+    image_digest: Observed = ""
+    """Digest of that image."""
+    container: Observed = ""
+    """Name of the serving container."""
+    container_id: Observed = ""
+    """Id of the serving container."""
+    running_hash: Observed = ""
+    """Hash of the rendered spec that is serving."""
+    wanted_hash: Observed = ""
+    """Hash of the rendered spec that is wanted."""
     memory: ServerMemory = ServerMemory()
-    server_name: str = ""
-    server_version: str = ""
-    era: str = ""
-    protocol_version: str = ""
-    capabilities: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
-    tools_hash: str = ""
+    """What the planner must remember."""
+    server_name: Observed = ""
+    """Name that the server gives itself."""
+    server_version: Observed = ""
+    """Version that the server gives itself."""
+    era: Observed = ""
+    """Era of the protocol: modern or legacy."""
+    protocol_version: Observed = ""
+    """Version of the protocol."""
+    capabilities: Observations = ()
+    """Capabilities that the server announces."""
+    tools: Observations = ()
+    """Names of its tools."""
+    tools_hash: Observed = ""
+    """Hash of the tools' definitions."""
     agents: int = 0
+    """Number of agents connected to it."""
     restarts: int = 0
+    """Number of restarts by the host, as of the last transition."""
     exit_code: int | None = None
-    last_log: tuple[str, ...] = ()
-    history: tuple[RolloutRecord, ...] = ()
+    """Exit code of the last process that ended."""
+    last_log: Observations = ()
+    """Last lines of output of a process that failed."""
+    history: Annotated[tuple[RolloutRecord, ...], Field(json_schema_extra={"maxItems": 16})] = ()
+    """The last five rollouts, newest last."""
 
 
 class MCPServer(Model):
@@ -374,8 +514,18 @@ class MCPServer(Model):
     kind: Literal["MCPServer"] = "MCPServer"
     metadata: Metadata
     spec: MCPServerSpec
+    """What is wanted."""
     status: MCPServerStatus = MCPServerStatus()
+    """What was observed."""
 
     @property
     def key(self) -> Key:
         return Key("MCPServer", self.metadata.namespace, self.metadata.name)
+
+    @property
+    def toolbox_key(self) -> Key | None:
+        """The toolbox that `spec.toolboxRef` names; None when a selector chooses."""
+        if self.spec.toolbox_ref is None:
+            return None
+        namespace, _, name = self.spec.toolbox_ref.rpartition("/")
+        return Key("Toolbox", namespace or self.metadata.namespace, name)

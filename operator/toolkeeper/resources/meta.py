@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-GROUP = "toolkeeper.dev"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-FINALIZER = f"{GROUP}/cleanup"
+GROUP: Final = "toolkeeper.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = "toolkeeper.dev/v1alpha1"
+FINALIZER: Final = f"{GROUP}/cleanup"
 
-RESTARTED_AT = f"{GROUP}/restartedAt"
+RESTARTED_AT: Final = f"{GROUP}/restartedAt"
 """Annotation: any change of its (opaque) value restarts the server, like `kubectl rollout restart`."""
-FORCE_DELETE = f"{GROUP}/force-delete"
+FORCE_DELETE: Final = f"{GROUP}/force-delete"
 """Annotation `"true"`: give up cleaning on an unreachable toolbox and let the object go."""
 
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+NO_NUL: Final = r"^[^\x00]*$"
+NO_SPACE: Final = r"^[^\s\x00]+$"
+LABEL_VALUE: Final = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
+LABEL_KEY: Final = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 
 Name = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
 """A DNS label (RFC 1123): what Kubernetes allows as the name of an object and what a container name can hold."""
-Text = Annotated[str, StringConstraints(max_length=4096)]
+Text = Annotated[str, StringConstraints(pattern=NO_NUL, max_length=4096)]
 ShortText = Annotated[str, StringConstraints(max_length=253)]
-Glob = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[^\s]+$")]
+Glob = Annotated[str, StringConstraints(pattern=NO_SPACE, min_length=1, max_length=253)]
+LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY, max_length=317)]
+LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE, max_length=63)]
+Observed = Annotated[str, Field(json_schema_extra={"maxLength": 4096})]
+"""What Toolkeeper wrote into a status. Never refused when it is read back: a lost status is a lost memory."""
 
 
 class Model(BaseModel):
@@ -36,7 +44,7 @@ class Model(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         use_attribute_docstrings=True,
-        # Manifests are text that people write: "yes" must not become true, nor 1 become "1".
+        # What people write is read strictly, by `parse`; this is for what programs hand over.
         strict=False,
         str_strip_whitespace=False,
     )
@@ -63,12 +71,22 @@ class Metadata(Lenient):
     """The part of Kubernetes' ObjectMeta that Toolkeeper reads; other fields are ignored."""
 
     name: Name
+    """Name of the object, unique for its kind and namespace."""
     namespace: Name = "default"
+    """Namespace of the object."""
     uid: str = Field(default="", max_length=64)
+    """Identity across deletion and re-creation, given by the store."""
     generation: int = Field(default=1, ge=0)
+    """Number of the spec, counted by the store."""
     resource_version: str = Field(default="", max_length=128)
-    labels: dict[str, str] = Field(default_factory=dict, max_length=256)
+    """Version of the whole object, given by the store."""
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=256)
+    """Labels, which selectors match."""
     annotations: dict[str, str] = Field(default_factory=dict, max_length=256)
+    """Annotations."""
     finalizers: tuple[str, ...] = ()
+    """Who must agree before a deleted object goes."""
     creation_timestamp: datetime | None = None
+    """When the object was created."""
     deletion_timestamp: datetime | None = None
+    """When its deletion was asked for."""

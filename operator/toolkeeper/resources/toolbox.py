@@ -2,74 +2,96 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from toolkeeper.resources.conditions import Condition
-from toolkeeper.resources.mcpserver import Quantity, SecretKeyRef
-from toolkeeper.resources.meta import API_VERSION, Glob, Key, Lenient, Metadata, Model, ShortText
+from toolkeeper.resources import shapes
+from toolkeeper.resources.conditions import Conditions
+from toolkeeper.resources.mcpserver import Observations, SecretKeyRef, bounded_quantity
+from toolkeeper.resources.meta import API_VERSION, Glob, Key, Lenient, Metadata, Model, Observed
+from toolkeeper.resources.rules import Rule, Ruled
 
-Fingerprint = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048)]
+LOOPBACK = "^https://|^http://(localhost|127[.][0-9.]+|[[]::1[]])([:/?#]|$)"
 
 
 class ToolboxTLS(Model):
     """How the node agent proves who it is."""
 
     ca_ref: SecretKeyRef | None = None
-    """A certificate authority (PEM) in a Secret."""
-    fingerprints: Annotated[tuple[Fingerprint, ...], Field(max_length=8)] = ()
+    """A certificate authority (PEM) in a Secret; with fingerprints beside it, both must hold."""
+    fingerprints: Annotated[tuple[shapes.Sha256, ...], Field(max_length=8)] = ()
     """SHA-256 fingerprints of accepted certificates; several allow rotation."""
 
 
-class GatewaySpec(Model):
+class GatewaySpec(Ruled):
     """How agents reach the servers of this toolbox."""
 
-    public_url: Url | None = Field(default=None, alias="publicURL")
+    RULES: ClassVar = (
+        Rule(
+            "plain http:// beyond loopback shows every agent's token to the network: use https://, "
+            "or set allowPlaintext",
+            lambda gateway: (
+                gateway.public_url is None
+                or gateway.allow_plaintext
+                or re.search(LOOPBACK, gateway.public_url) is not None
+            ),
+            "!has(self.publicURL) || (has(self.allowPlaintext) && self.allowPlaintext) || "
+            f"self.publicURL.matches('{LOOPBACK}')",
+            at="publicURL",
+        ),
+    )
+
+    public_url: shapes.HttpUrl | None = Field(default=None, alias="publicURL")
     """The URL under which agents reach the gateway."""
     tls: SecretKeyRef | None = None
-    """Certificate and key of the gateway."""
+    """Certificate chain and key of the gateway (PEM, one after the other) in a Secret."""
     allow_plaintext: bool = False
-    """Plain HTTP beyond loopback, on purpose."""
+    """Whether plain HTTP beyond loopback is meant."""
     max_policy_age: Annotated[int, Field(ge=10, le=604800)] | None = None
     """Seconds after which a gateway without a fresh policy denies everything."""
 
 
-class Capacity(Model):
+class Capacity(Ruled):
     """What may be placed on the toolbox at most."""
+
+    RULES: ClassVar = (
+        bounded_quantity("memory", "0", "1048576Gi", ""),
+        bounded_quantity("cpu", "0", "1000000", ""),
+    )
 
     servers: Annotated[int, Field(ge=0, le=10000)] | None = None
     """Number of servers."""
-    memory: Quantity | None = None
-    """Sum of memory limits."""
-    cpu: Quantity | None = None
-    """Sum of CPU limits."""
+    memory: shapes.Memory | None = None
+    """Sum of memory limits in bytes, as a quantity such as `16Gi`."""
+    cpu: shapes.Cpu | None = None
+    """Sum of CPU limits, as a quantity such as `8`."""
 
 
 class ToolboxSpec(Model):
     """What is wanted of a toolbox."""
 
-    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?|unix)://[^\s]+$", max_length=2048)]
+    endpoint: shapes.NodeUrl
     """URL of the node agent."""
     agent: Literal["auto", "toolkeeper", "dtma"] = "auto"
     """Which agent answers there."""
     token_ref: SecretKeyRef | None = None
     """The bearer token of the node agent."""
     tls: ToolboxTLS = ToolboxTLS()
-    """Trust in the node agent."""
+    """How the node agent proves who it is."""
     gateway: GatewaySpec = GatewaySpec()
-    """The gateway."""
+    """How agents reach the servers of this toolbox."""
     capacity: Capacity = Capacity()
-    """Limits of placement."""
+    """What may be placed on the toolbox at most."""
     agents: Annotated[tuple[Glob, ...], Field(max_length=256)] = ()
     """Globs over `<namespace>/<agent>` that may use this toolbox; empty means none."""
     allowed_namespaces: Annotated[tuple[Glob, ...], Field(max_length=256)] = ()
-    """Other namespaces whose servers may run here."""
+    """Globs over other namespaces whose servers may run here; empty means none."""
     drain: bool = False
-    """Servers placed by a selector move away; nothing new is placed."""
+    """Whether servers placed by a selector move away and nothing new is placed."""
     paused: bool = False
-    """Observed and reported, never acted upon."""
+    """Whether it is observed and reported, but never acted upon."""
     agent_recovery: Literal["Never", "Restart"] = "Never"
     """What to do with an existing DTMA that lost track of its containers."""
 
@@ -78,17 +100,31 @@ class ToolboxStatus(Lenient):
     """What was observed of a toolbox."""
 
     observed_generation: int = -1
-    conditions: tuple[Condition, ...] = ()
-    agent_version: str = ""
-    dialect: str = ""
-    features: tuple[str, ...] = ()
-    runtime: str = ""
-    capacity: dict[str, int] = Field(default_factory=dict)
-    allocated: dict[str, int] = Field(default_factory=dict)
+    """Generation of the spec that this status speaks of; -1 before the first look."""
+    conditions: Conditions = ()
+    """What was observed, aspect by aspect."""
+    agent_version: Observed = ""
+    """Version of the node agent."""
+    dialect: Observed = ""
+    """Which agent answers: toolkeeper or dtma."""
+    features: Observations = ()
+    """What the node agent can do and enforce."""
+    runtime: Observed = ""
+    """What runs the servers: docker or process."""
+    capacity: dict[str, int] = Field(default_factory=dict, json_schema_extra={"maxProperties": 16})
+    """Capacity of the host: memory in bytes, CPUs in billionths, number of servers."""
+    allocated: dict[str, int] = Field(default_factory=dict, json_schema_extra={"maxProperties": 16})
+    """The part of the capacity that is taken."""
     servers: int = 0
+    """Number of servers placed here."""
     ready: int = 0
+    """Number of those that are ready."""
     foreign: int = 0
-    orphans: tuple[ShortText, ...] = ()
+    """Number of containers that are not ours; they are never touched."""
+    orphans: Observations = ()
+    """Containers of ours that nothing declares any more."""
+    disowned: Observations = ()
+    """`<namespace>/<server>` of deleted servers whose containers stay (`deletionPolicy: Orphan`)."""
 
 
 class Toolbox(Model):
@@ -98,7 +134,9 @@ class Toolbox(Model):
     kind: Literal["Toolbox"] = "Toolbox"
     metadata: Metadata
     spec: ToolboxSpec
+    """What is wanted."""
     status: ToolboxStatus = ToolboxStatus()
+    """What was observed."""
 
     @property
     def key(self) -> Key:
