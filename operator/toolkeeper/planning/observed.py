@@ -140,6 +140,9 @@ class Unreachable:
     """A reason of `toolkeeper.resources.reasons`, such as ToolboxUnreachable, AuthenticationFailed,
     CertificateMismatch, RuntimeUnavailable, NeverSeen."""
     message: Message = ""
+    held: frozenset[tuple[str, str]] | None = None
+    """(namespace, server) of the containers it held when it last answered; None = it never answered this process.
+    For placement: what a silent toolbox holds must not be started elsewhere."""
 
 
 Observation = Snapshot | Unreachable

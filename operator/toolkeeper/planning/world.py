@@ -42,6 +42,8 @@ class Wanted:
     hash: str = ""
     hashes: Mapping[int, str] = field(default_factory=dict)
     """The hash under every known renderer version, so that an upgrade of Toolkeeper compares like with like."""
+    instances: Mapping[int, Instance] = field(default_factory=dict)
+    """The instance under every known renderer version: live fields are compared with the version that made them."""
     missing_secrets: tuple[str, ...] = ()
     """`<secret>/<key>: why`."""
     refused: tuple[str, str] | None = None
@@ -49,6 +51,9 @@ class Wanted:
     assigned: bool = True
     """False: it belongs to another toolbox now; what is here retires when `ready_elsewhere`."""
     ready_elsewhere: bool = False
+    elsewhere: bool = False
+    """Containers of it may exist on another toolbox (last seen there, or never ruled out). A server that must not run
+    twice waits for that to end before it is created here, and a deleted one is not released before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ class World:
     """Wall time, for transition times only."""
     clock: float
     """Monotonic seconds of this process, for orphans only."""
+    elapsed: float = 0.0
+    """Seconds since the observation was received; added to every age that the host reported."""
     complete: bool = True
     """Every store was listed whole; otherwise nothing is concluded from the absence of a resource."""
     orphans: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,241 @@
+"""Which toolbox a server belongs to. Where it is beats where it would be put; not knowing beats guessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from toolkeeper.planning.globs import admits
+from toolkeeper.planning.load import NOTHING, Load, fits, load_of, room
+from toolkeeper.planning.observed import Observation, Snapshot, Unreachable
+from toolkeeper.planning.world import Policy
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.meta import FORCE_DELETE, Key
+from toolkeeper.resources.toolbox import Toolbox
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one server belongs, or why nowhere."""
+
+    toolbox: Key | None
+    reason: str
+    message: str = ""
+    released: bool = False
+    """It is deleted and can have left nothing anywhere: its finalizer may go without a pass."""
+
+
+@dataclass(slots=True)
+class _Map:
+    """What is known of all toolboxes, and how full they become while servers are placed one after the other."""
+
+    toolboxes: Mapping[Key, Toolbox]
+    observations: Mapping[Key, Observation]
+    holders: Mapping[tuple[str, str], tuple[Key, ...]]
+    """(namespace, server) → toolboxes that have (or had, when last seen) a container of it."""
+    loads: dict[Key, Load] = field(default_factory=dict)
+
+    def add(self, key: Key, server: MCPServer) -> None:
+        self.loads[key] = self.loads.get(key, NOTHING) + load_of(server)
+
+
+def place(
+    servers: Sequence[MCPServer],
+    toolboxes: Sequence[Toolbox],
+    observations: Mapping[Key, Observation],
+    policy: Policy,
+) -> Mapping[Key, Placement]:
+    """A placement for each server; the order of the arguments does not matter.
+
+    What has a place already comes first, so that a newcomer never takes it away.
+    """
+    known = _Map({each.key: each for each in toolboxes}, observations, _holders(observations, policy))
+    placements: dict[Key, Placement] = {}
+    newcomers: list[MCPServer] = []
+    for server in sorted(servers, key=lambda each: each.key):
+        settled = _settled(server, known)
+        if settled is None:
+            newcomers.append(server)
+            continue
+        placements[server.key] = settled
+        if settled.toolbox is not None:
+            known.add(settled.toolbox, server)
+    for server in newcomers:
+        placement = _newcomer(server, known)
+        placements[server.key] = placement
+        if placement.toolbox is not None:
+            known.add(placement.toolbox, server)
+    return placements
+
+
+def _holders(
+    observations: Mapping[Key, Observation], policy: Policy
+) -> Mapping[tuple[str, str], tuple[Key, ...]]:
+    holders: dict[tuple[str, str], list[Key]] = {}
+    for key, seen in sorted(observations.items()):
+        if isinstance(seen, Snapshot):
+            held = {(c.namespace, c.server) for c in seen.containers if c.installation == policy.installation}
+        else:
+            held = set(seen.held or ())
+        for each in held:
+            holders.setdefault(each, []).append(key)
+    return {identity: tuple(keys) for identity, keys in holders.items()}
+
+
+# Which toolboxes come into question ---------------------------------------------------------------------------------
+
+
+def _admitted(server: MCPServer, toolbox: Toolbox) -> bool:
+    namespace = server.metadata.namespace
+    return toolbox.metadata.namespace == namespace or admits(toolbox.spec.allowed_namespaces, namespace)
+
+
+def _candidates(server: MCPServer, known: _Map) -> list[Toolbox]:
+    """The toolboxes that the spec names, by reference (the own namespace first) or by labels."""
+    spec, namespace = server.spec, server.metadata.namespace
+    admitted = [each for _, each in sorted(known.toolboxes.items()) if _admitted(server, each)]
+    if spec.toolbox_ref is not None:
+        named = [each for each in admitted if each.metadata.name == spec.toolbox_ref]
+        own = [each for each in named if each.metadata.namespace == namespace]
+        return own or named
+    wanted = (spec.toolbox_selector or {}).items()
+    return [each for each in admitted if wanted <= each.metadata.labels.items()]
+
+
+def _is_here(toolbox: Toolbox, server: MCPServer, known: _Map) -> bool:
+    return toolbox.key in known.holders.get((server.metadata.namespace, server.metadata.name), ())
+
+
+def _is_remembered(toolbox: Toolbox, server: MCPServer) -> bool:
+    own = toolbox.metadata.namespace == server.metadata.namespace
+    name = toolbox.metadata.name
+    return server.status.toolbox == (name if own else f"{toolbox.metadata.namespace}/{name}")
+
+
+def _stays_put(server: MCPServer) -> bool:
+    return bool(server.spec.volumes)
+
+
+# Servers that have a place ------------------------------------------------------------------------------------------
+
+
+def _settled(server: MCPServer, known: _Map) -> Placement | None:
+    """Where the server belongs without choosing; None if a place must be found for it."""
+    if server.metadata.deletion_timestamp is not None:
+        return _deleted(server, known)
+    if (
+        server.spec.remote is not None
+        and server.spec.toolbox_ref is None
+        and server.spec.toolbox_selector is None
+    ):
+        return Placement(None, "SourceUnsupported", "reaching a remote server needs the gateway")
+    candidates = _candidates(server, known)
+    if server.spec.toolbox_ref is not None:
+        return _referenced(server, candidates, known)
+    return _stuck_to(server, candidates, known)
+
+
+def _deleted(server: MCPServer, known: _Map) -> Placement:
+    """Where to clean up: where it is, else where it was, else where it should have been."""
+    boxes = [each for _, each in sorted(known.toolboxes.items())]
+    ranked = [
+        *(each for each in boxes if _is_here(each, server, known) and _is_remembered(each, server)),
+        *(each for each in boxes if _is_here(each, server, known)),
+        *(each for each in boxes if _is_remembered(each, server)),
+    ]
+    if ranked:
+        return Placement(ranked[0].key, "Placed")
+    candidates = _candidates(server, known)
+    unseen = _unseen(candidates, known)
+    if unseen:
+        return Placement(unseen[0].key, "Placed")
+    if not server.status.toolbox or server.metadata.annotations.get(FORCE_DELETE) == "true":
+        return Placement(None, "NothingLeft", "nothing of it is left on any toolbox", released=True)
+    sentence = (
+        f"toolbox {server.status.toolbox} is gone; annotate {FORCE_DELETE}=true to let go without cleaning"
+    )
+    return Placement(None, "DeletionBlocked", sentence)
+
+
+def _referenced(server: MCPServer, candidates: Sequence[Toolbox], known: _Map) -> Placement | None:
+    if not candidates:
+        return Placement(
+            None, "ToolboxNotFound", f"there is no toolbox {server.spec.toolbox_ref} for this namespace"
+        )
+    if len(candidates) > 1:
+        named = ", ".join(f"{each.metadata.namespace}/{each.metadata.name}" for each in candidates)
+        return Placement(None, "ToolboxAmbiguous", f"several namespaces offer it: {named}")
+    (toolbox,) = candidates
+    if _is_here(toolbox, server, known) or _is_remembered(toolbox, server):
+        return Placement(toolbox.key, "Placed")
+    return None
+
+
+def _stuck_to(server: MCPServer, candidates: Sequence[Toolbox], known: _Map) -> Placement | None:
+    """Where a server placed by labels is already. A silent toolbox keeps what it had."""
+    here = [each for each in candidates if _is_here(each, server, known)]
+    remembered = [each for each in candidates if _is_remembered(each, server)]
+    ranked = [each for each in here if each in remembered] + here + remembered
+    if not ranked and _stays_put(server):
+        # The labels were edited away from under its volumes.
+        ranked = [box for _, box in sorted(known.toolboxes.items()) if _is_here(box, server, known)]
+    if not ranked or (ranked[0].spec.drain and not _stays_put(server)):
+        return None
+    return Placement(ranked[0].key, "Placed")
+
+
+# Servers that need a place ------------------------------------------------------------------------------------------
+
+
+def _newcomer(server: MCPServer, known: _Map) -> Placement:
+    """The candidate with the most room; where it drains from, if there is no other."""
+    candidates = _candidates(server, known)
+    if not candidates:
+        return Placement(None, "NoToolboxMatches", "no toolbox has these labels and admits this namespace")
+    if server.spec.toolbox_selector is not None:
+        unseen = _unseen(candidates, known)
+        if unseen:
+            names = ", ".join(each.metadata.name for each in unseen)
+            return Placement(
+                None, "WaitingForToolboxes", f"it may already run on one that was not seen yet: {names}"
+            )
+    draining = [each for each in candidates if each.spec.drain and _is_here(each, server, known)]
+    refusals: dict[str, str] = {}
+    free: list[tuple[float, Key]] = []
+    for toolbox in candidates:
+        why = _cannot_take(toolbox, server, known)
+        if why is not None:
+            refusals[toolbox.metadata.name] = why
+        else:
+            seen = known.observations.get(toolbox.key)
+            load = known.loads.get(toolbox.key, NOTHING) + load_of(server)
+            free.append((-room(toolbox, seen, load), toolbox.key))
+    if free:
+        return Placement(min(free)[1], "Placed")
+    if draining:
+        return Placement(draining[0].key, "Placed")
+    told = "; ".join(f"{name}: {why}" for name, why in sorted(refusals.items()))
+    return Placement(None, "InsufficientCapacity", told)
+
+
+def _unseen(candidates: Sequence[Toolbox], known: _Map) -> list[Toolbox]:
+    """Those of which nobody knows what they hold."""
+    return [each for each in candidates if not _was_seen(known.observations.get(each.key))]
+
+
+def _was_seen(seen: Observation | None) -> bool:
+    return isinstance(seen, Snapshot) or (isinstance(seen, Unreachable) and seen.held is not None)
+
+
+def _cannot_take(toolbox: Toolbox, server: MCPServer, known: _Map) -> str | None:
+    """Why nothing new is placed there; None when it is welcome."""
+    if toolbox.metadata.deletion_timestamp is not None:
+        return "it is being deleted"
+    if toolbox.spec.paused:
+        return "it is paused"
+    if toolbox.spec.drain:
+        return "it is being drained"
+    seen = known.observations.get(toolbox.key)
+    if server.spec.toolbox_selector is not None and not isinstance(seen, Snapshot):
+        return "it does not answer"
+    return fits(toolbox, seen, known.loads.get(toolbox.key, NOTHING), load_of(server))

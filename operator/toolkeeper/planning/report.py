@@ -1,0 +1,231 @@
+"""What status says about one server: conditions that carry the truth, and a phase that sums it up.
+
+Everything is first said in plain values and compared with the status that is there; models are built only when
+something changed. Nothing in a status changes by itself: no ages, no progress, no counters of a crash loop.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from toolkeeper.planning.advisories import not_enforced
+from toolkeeper.planning.connections import connection
+from toolkeeper.planning.history import extended
+from toolkeeper.planning.lifecycle import Stage, phase
+from toolkeeper.planning.observed import Container, Handshake
+from toolkeeper.planning.situation import Situation, Verdict
+from toolkeeper.planning.statuses import LONGEST, Said, changed_conditions, word
+from toolkeeper.planning.toolpins import pinned
+from toolkeeper.planning.unplaced import unplaced
+from toolkeeper.resources.conditions import find
+from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
+
+__all__ = ["connection", "report", "unplaced"]
+
+
+def report(s: Situation, verdict: Verdict, features: tuple[str, ...], now: datetime) -> MCPServer:
+    """The server with its new status; the very same object when nothing changed."""
+    server = s.wanted.server
+    said = _conditions(s, verdict, features)
+    fields = _fields(s, verdict)
+    status = server.status
+    conditions = changed_conditions(status.conditions, said, now)
+    if conditions is None and verdict.record is None and _unchanged(status, fields):
+        return server
+    latest = verdict.record and verdict.record.model_copy(update={"finished_at": now})
+    update = {
+        **fields,
+        "conditions": status.conditions if conditions is None else conditions,
+        "history": extended(status.history, latest),
+    }
+    return server.model_copy(update={"status": status.model_copy(update=update)})
+
+
+def _unchanged(status: MCPServerStatus, fields: dict[str, object]) -> bool:
+    return all(getattr(status, name) == value for name, value in fields.items())
+
+
+# Conditions ---------------------------------------------------------------------------------------------------------
+
+
+def _conditions(s: Situation, verdict: Verdict, features: tuple[str, ...]) -> list[Said]:
+    """All conditions, in the order people read them."""
+    server, status = s.wanted.server, s.wanted.server.status
+    generation = server.metadata.generation
+    message = _kept_message(s, verdict)
+    pins = pinned(s.spec.tools, s.match.handshake if s.match else None, status.tools_hash)
+    said = [
+        _accepted(s, generation),
+        Said("Placed", "True", "Placed", f"on toolbox {placed_on(s)}", generation),
+        _secrets(s, generation),
+        _deployed(s, verdict, message, generation),
+        _reachable(s, verdict, message, generation),
+        Said("ToolsPinned", word(pins[0]), pins[1], pins[2], generation),
+        _ready(s, verdict, message, generation),
+    ]
+    if verdict.mood == "moving":
+        said.append(Said("Reconciling", "True", verdict.reason, message, generation))
+    elif verdict.mood == "stuck":
+        said.append(Said("Stalled", "True", verdict.reason, message, generation))
+    if s.failed and s.keeper is not None and s.spec.rollout.on_failure == "Rollback":
+        said.append(Said("RolledBack", "True", s.memory.failed_reason, s.memory.failed_message, generation))
+    if s.spec.paused or s.toolbox.spec.paused:
+        said.append(Said("Paused", "True", "Paused", "observed and reported, not acted upon", generation))
+    lacking = not_enforced(s.spec, features) if features else ()
+    if lacking:
+        said.append(
+            Said("Enforced", "False", "NotEnforced", f"no effect here: {', '.join(lacking)}", generation)
+        )
+    return said
+
+
+def _kept_message(s: Situation, verdict: Verdict) -> str:
+    """What the host says differs from time to time; as long as it means the same, status keeps the first words."""
+    if verdict.quoted and s.same_as_reported:
+        for before in s.wanted.server.status.conditions:
+            if before.reason == verdict.reason and before.type in ("Reconciling", "Stalled"):
+                return before.message
+    return verdict.message[:LONGEST]
+
+
+def _accepted(s: Situation, generation: int) -> Said:
+    if s.wanted.refused is not None:
+        return Said("Accepted", "False", *s.wanted.refused, generation)
+    return Said("Accepted", "True", "Valid", "", generation)
+
+
+def _secrets(s: Situation, generation: int) -> Said:
+    if s.wanted.missing_secrets:
+        missing = "; ".join(s.wanted.missing_secrets)[:LONGEST]
+        return Said("SecretsResolved", "False", "SecretMissing", missing, generation)
+    return Said("SecretsResolved", "True", "Resolved", "", generation)
+
+
+def _deployed(s: Situation, verdict: Verdict, message: str, generation: int) -> Said:
+    if verdict.deployed:
+        return Said("Deployed", "True", "Running", "", generation)
+    return Said("Deployed", word(verdict.deployed), verdict.reason, message, generation)
+
+
+def _reachable(s: Situation, verdict: Verdict, message: str, generation: int) -> Said:
+    """Whether the wanted version answers: an older one that still serves does not count here."""
+    handshake = s.match.handshake if s.match is not None else None
+    match s.at:
+        case Stage.SERVING if handshake is not None:
+            reason = handshake.reason if handshake.ok else _reason_before(s)
+            return Said("Reachable", "True", reason, "", generation)
+        case Stage.STARTING | Stage.PREPARING | Stage.REMOVING:
+            return Said("Reachable", "Unknown", "NotProbed", "no handshake yet", generation)
+        case Stage.LOST | Stage.SILENT | Stage.UNKNOWN:
+            status = None if s.at is Stage.UNKNOWN else False
+            return Said("Reachable", word(status), verdict.reason, message, generation)
+        case _:
+            return Said("Reachable", "False", "NotRunning", "the wanted version does not run", generation)
+
+
+def _reason_before(s: Situation) -> str:
+    """A failed probe below the threshold changes nothing yet."""
+    before = find(s.wanted.server.status.conditions, "Reachable")
+    return before.reason if before is not None and before.status == "True" else "Reachable"
+
+
+def _ready(s: Situation, verdict: Verdict, message: str, generation: int) -> Said:
+    """Whether something serves, and for which generation that was proven."""
+    if s.wanted.server.metadata.deletion_timestamp is not None:
+        return Said("Ready", "False", "Deleting", message, generation)
+    if s.at is Stage.UNKNOWN:
+        return Said("Ready", "Unknown", verdict.reason, message, generation)
+    serving = s.serving
+    if serving is None or (serving is s.match and verdict.reason == "ToolsChanged"):
+        return Said("Ready", "False", verdict.reason, message, generation)
+    if serving is s.match:
+        return Said("Ready", "True", "Available", "", generation)
+    proven = _proven_generation(s, serving)
+    return Said("Ready", "True", "PreviousVersion", "the previous version serves", proven)
+
+
+def _proven_generation(s: Situation, serving: Container) -> int:
+    """The generation whose rollout that container ended, as far as the history goes; 0 = an unknown, older one."""
+    for past in reversed(s.wanted.server.status.history):
+        if past.hash == serving.hash and past.outcome == "Succeeded":
+            return past.generation
+    return 0
+
+
+def placed_on(s: Situation) -> str:
+    """The toolbox as the server's namespace calls it."""
+    box = s.toolbox.metadata
+    return box.name if box.namespace == s.wanted.server.metadata.namespace else f"{box.namespace}/{box.name}"
+
+
+# Fields -------------------------------------------------------------------------------------------------------------
+
+
+def _fields(s: Situation, verdict: Verdict) -> dict[str, object]:
+    """The plain fields of the status, by name."""
+    server, status = s.wanted.server, s.wanted.server.status
+    fields: dict[str, object] = {
+        "observed_generation": server.metadata.generation,
+        "toolbox": placed_on(s),
+        "memory": s.memory if verdict.memory is None else verdict.memory,
+        "wanted_hash": s.wanted_hash,
+    }
+    if s.at is Stage.UNKNOWN:
+        fields["phase"] = "unknown"
+        return fields
+    serving = s.serving
+    at = s.at if s.match is not None or s.keeper is None or s.spec.running else s.kept_at
+    fields["phase"] = "active" if serving is not None else phase(at, running=s.spec.running)
+    fields["running_hash"] = _running_hash(s, verdict, status)
+    fields["endpoint"] = serving.address if serving is not None else ""
+    subject = serving or s.match or s.keeper
+    fields |= _subject(subject, s, status, verdict)
+    if serving is not None and serving.handshake is not None and serving.handshake.ok:
+        fields |= _server_info(serving.handshake)
+    return fields
+
+
+def _running_hash(s: Situation, verdict: Verdict, status: MCPServerStatus) -> str:
+    """The hash that has proven itself and is still there."""
+    if s.at is Stage.SERVING and s.match is not None and verdict.reason != "ToolsChanged":
+        return s.match.hash
+    if any(each.hash == status.running_hash for each in s.present):
+        return status.running_hash
+    return s.keeper.hash if s.keeper is not None and s.kept_at is Stage.SERVING else ""
+
+
+def _subject(
+    subject: Container | None, s: Situation, status: MCPServerStatus, verdict: Verdict
+) -> dict[str, object]:
+    """What is said about the one container that matters most."""
+    if subject is None:
+        return {"container": "", "container_id": "", "restarts": 0, "exit_code": None, "last_log": ()}
+    held = (
+        verdict.quoted and s.same_as_reported and status.container == subject.name and _says(status, verdict)
+    )
+    ended = s.stage(subject) in (Stage.CRASHING, Stage.EXITED, Stage.DEAD, Stage.FAILED)
+    return {
+        "container": subject.name,
+        "container_id": subject.container_id,
+        "image": subject.image,
+        "image_digest": subject.image_digest,
+        "restarts": status.restarts if held else subject.restarts,
+        "exit_code": status.exit_code if held else subject.exit_code if ended else None,
+        "last_log": status.last_log if held else subject.last_log if ended else (),
+    }
+
+
+def _says(status: MCPServerStatus, verdict: Verdict) -> bool:
+    return any(each.reason == verdict.reason for each in status.conditions)
+
+
+def _server_info(handshake: Handshake) -> dict[str, object]:
+    return {
+        "server_name": handshake.server_name,
+        "server_version": handshake.server_version,
+        "era": handshake.era,
+        "protocol_version": handshake.protocol_version,
+        "capabilities": handshake.capabilities,
+        "tools": handshake.tools,
+        "tools_hash": handshake.tools_hash,
+    }

@@ -1,0 +1,146 @@
+"""What status says about a toolbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from toolkeeper.planning.observed import Snapshot, Unreachable
+from toolkeeper.planning.orphans import Orphans
+from toolkeeper.planning.situation import Situation
+from toolkeeper.planning.statuses import Said, changed_conditions, word
+from toolkeeper.planning.world import World
+from toolkeeper.resources.conditions import Status, is_true
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.quantity import memory_bytes, nano_cpus
+from toolkeeper.resources.toolbox import Toolbox, ToolboxSpec
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+ANSWERED = frozenset({"AuthenticationFailed", "RuntimeUnavailable"})
+"""Reasons for not knowing anything that are themselves an answer of the toolbox."""
+
+
+def describe(
+    world: World,
+    seen: Snapshot | Unreachable,
+    situations: Sequence[Situation],
+    servers: Sequence[MCPServer],
+    orphans: Orphans,
+) -> Toolbox:
+    """The toolbox with its new status; the very same object when nothing changed."""
+    toolbox, status = world.toolbox, world.toolbox.status
+    fields: dict[str, object] = {
+        "observed_generation": toolbox.metadata.generation,
+        "allocated": _allocated(servers),
+        "servers": len(servers),
+        "ready": sum(is_true(each.status.conditions, "Ready") for each in servers),
+        "disowned": _disowned(world, seen, situations),
+    }
+    if isinstance(seen, Snapshot):
+        fields |= {
+            "agent_version": seen.agent_version,
+            "dialect": "toolkeeper",
+            "features": seen.features,
+            "runtime": seen.runtime,
+            "capacity": _capacity(toolbox.spec, seen),
+            "foreign": seen.foreign,
+            "orphans": orphans.names,
+        }
+    conditions = changed_conditions(status.conditions, _conditions(toolbox, seen), world.now)
+    if conditions is None and all(getattr(status, name) == value for name, value in fields.items()):
+        return toolbox
+    update = {**fields, "conditions": status.conditions if conditions is None else conditions}
+    return toolbox.model_copy(update={"status": status.model_copy(update=update)})
+
+
+def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
+    generation = toolbox.metadata.generation
+    why = seen if isinstance(seen, Unreachable) else None
+    answered = why is None or why.reason in ANSWERED
+    reason, message = ("Ready", "") if why is None else (why.reason, why.message)
+    authenticated = why is None or why.reason == "RuntimeUnavailable"
+    runtime = True if why is None else False if why.reason == "RuntimeUnavailable" else None
+    said = [
+        Said(
+            "Reachable",
+            word(answered),
+            "Answers" if answered else reason,
+            "" if answered else message,
+            generation,
+        ),
+        Said("Authenticated", *_authenticated(authenticated, why), generation),
+        Said("AgentSecure", *_agent_secure(toolbox.spec, why), generation),
+        Said("GatewayIsolated", "Unknown", "NoGateway", "no gateway runs on this toolbox yet", generation),
+        Said(
+            "RuntimeReady",
+            word(runtime),
+            "Answers" if runtime else reason,
+            "" if runtime else message,
+            generation,
+        ),
+        Said("Ready", word(why is None), reason, message, generation),
+    ]
+    if toolbox.spec.paused:
+        said.append(Said("Paused", "True", "Paused", "observed and reported, not acted upon", generation))
+    return said
+
+
+def _authenticated(authenticated: bool, why: Unreachable | None) -> tuple[Status, str, str]:
+    if authenticated:
+        return "True", "Accepted", ""
+    assert why is not None
+    return ("False" if why.reason == "AuthenticationFailed" else "Unknown"), why.reason, why.message
+
+
+def _agent_secure(spec: ToolboxSpec, why: Unreachable | None) -> tuple[Status, str, str]:
+    """Whether what is sent to the node agent can be read or answered by somebody else."""
+    scheme, _, rest = spec.endpoint.partition("://")
+    host = rest.partition("/")[0].rpartition("@")[2]
+    if why is not None and why.reason == "CertificateMismatch":
+        return "False", why.reason, why.message
+    if scheme == "unix":
+        return "True", "LocalSocket", ""
+    if scheme == "https":
+        trust = (
+            "Fingerprint"
+            if spec.tls.fingerprints
+            else "CertificateAuthority"
+            if spec.tls.ca_ref
+            else "SystemTrust"
+        )
+        return "True", trust, ""
+    if host in LOOPBACK or host.startswith(tuple(f"{each}:" for each in LOOPBACK)):
+        return "True", "Loopback", ""
+    return "False", "PlainHTTP", "the token and all secrets cross the network in the clear; use https"
+
+
+def _allocated(servers: Sequence[MCPServer]) -> dict[str, int]:
+    wanted = [each.spec.resources for each in servers]
+    return {
+        "memory": sum(memory_bytes(each.memory) for each in wanted),
+        "nanoCpus": sum(nano_cpus(each.cpu) for each in wanted),
+    }
+
+
+def _capacity(spec: ToolboxSpec, seen: Snapshot) -> dict[str, int]:
+    """What was declared, else what the host has."""
+    declared = spec.capacity
+    found = {
+        "memory": memory_bytes(declared.memory) if declared.memory else seen.capacity_memory,
+        "nanoCpus": nano_cpus(declared.cpu) if declared.cpu else seen.capacity_nano_cpus,
+    }
+    return found if declared.servers is None else {**found, "servers": declared.servers}
+
+
+def _disowned(world: World, seen: Snapshot | Unreachable, situations: Sequence[Situation]) -> tuple[str, ...]:
+    """Deleted servers whose containers stay, as long as there are any and nobody declares the server again."""
+    names = set(world.toolbox.status.disowned)
+    for s in situations:
+        meta = s.wanted.server.metadata
+        name = f"{meta.namespace}/{meta.name}"
+        if meta.deletion_timestamp is None:
+            names.discard(name)
+        elif s.spec.deletion_policy == "Orphan" and (s.present or isinstance(seen, Unreachable)):
+            names.add(name)
+    if names and isinstance(seen, Snapshot):
+        names &= {f"{each.namespace}/{each.server}" for each in seen.containers}
+    return tuple(sorted(names))

@@ -1,0 +1,41 @@
+"""What status says about a server that belongs to no toolbox, yet or ever."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from toolkeeper.planning.placement import Placement
+from toolkeeper.planning.statuses import Said, changed_conditions
+from toolkeeper.resources.mcpserver import MCPServer
+
+WAITING = frozenset({"WaitingForToolboxes"})
+"""Reasons that end without anybody's doing."""
+
+
+def unplaced(server: MCPServer, placement: Placement, now: datetime) -> MCPServer:
+    """The server with its new status; the very same object when nothing changed."""
+    generation = server.metadata.generation
+    reason, message = placement.reason, placement.message
+    mood = "Reconciling" if reason in WAITING else "Stalled"
+    said = [
+        Said("Accepted", "True", "Valid", "", generation),
+        Said("Placed", "False", reason, message, generation),
+        Said("SecretsResolved", "Unknown", "NotPlaced", "", generation),
+        Said("Deployed", "Unknown", "NotPlaced", "", generation),
+        Said("Reachable", "Unknown", "NotPlaced", "", generation),
+        Said("ToolsPinned", "Unknown", "NotPlaced", "", generation),
+        Said("Ready", "False", reason, message, generation),
+        Said(mood, "True", reason, message, generation),
+    ]
+    status = server.status
+    conditions = changed_conditions(status.conditions, said, now)
+    settled = status.observed_generation == generation and status.phase == "unknown" and not status.endpoint
+    if conditions is None and settled:
+        return server
+    update = {
+        "observed_generation": generation,
+        "phase": "unknown",
+        "endpoint": "",
+        "conditions": status.conditions if conditions is None else conditions,
+    }
+    return server.model_copy(update={"status": status.model_copy(update=update)})
