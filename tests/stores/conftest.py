@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import yaml
 
 from toolkeeper.reconcile.ports import Resource, Store
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
+from toolkeeper.stores.directory import DirectoryStore
 from toolkeeper.stores.memory import MemoryStore
 from toolkeeper.stores.sqlite import SqliteStore
 
@@ -79,6 +81,46 @@ class AppliedSource:
         await self.applied.aclose()
 
 
+class FolderSource:
+    """Directory: a person writes and removes files, one per object."""
+
+    def __init__(self, folder: Path, store: DirectoryStore) -> None:
+        self.folder = folder
+        self.store: Store = store
+        self.directory = store
+
+    async def put(self, resource: Resource) -> None:
+        write(self.folder / _file_name(resource.key), resource)
+
+    async def drop(self, key: Key) -> None:
+        (self.folder / _file_name(key)).unlink()
+
+    async def aclose(self) -> None:
+        await self.directory.aclose()
+
+
+def _file_name(key: Key) -> str:
+    return f"{key.kind}-{key.namespace}-{key.name}.yaml".lower()
+
+
+def manifest(*resources: Resource) -> str:
+    """The text of a manifest."""
+    documents = [
+        each.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        | {"apiVersion": each.api_version, "kind": each.kind}
+        for each in resources
+    ]
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def write(file: Path, *resources: Resource) -> None:
+    """Write a manifest as a careful editor does: whole, or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.draft")
+    draft.write_text(manifest(*resources))
+    draft.rename(file)
+
+
 async def _memory(folder: Path) -> Source:
     return AppliedSource(MemoryStore())
 
@@ -87,7 +129,15 @@ async def _sqlite(folder: Path) -> Source:
     return AppliedSource(await SqliteStore.open(folder / "state" / "state.db", environment={}))
 
 
-SOURCES: dict[str, Callable[[Path], Any]] = {"memory": _memory, "sqlite": _sqlite}
+async def _directory(folder: Path) -> Source:
+    root = folder / "manifests"
+    # A folder without any manifest is not believed to be meant so; that rule has tests of its own.
+    write(root / "nothing.yaml")
+    store = await DirectoryStore.open(root, state_dir=folder / "state", environment={}, settle=0.0)
+    return FolderSource(root, store)
+
+
+SOURCES: dict[str, Callable[[Path], Any]] = {"memory": _memory, "sqlite": _sqlite, "directory": _directory}
 
 
 @pytest.fixture(params=list(SOURCES))

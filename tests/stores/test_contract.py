@@ -81,9 +81,11 @@ class TestObjects:
 
     async def test_an_edit_of_the_spec_raises_the_generation(self, source: Source) -> None:
         await source.put(server())
+        assert (await found(source.store)).metadata.generation == 1
         await source.put(server(image="time:2"))
-        assert (await found(source.store)).spec.image == "time:2"
-        assert (await found(source.store)).metadata.generation == 2
+        after = await found(source.store)
+        assert after.spec.image == "time:2"
+        assert after.metadata.generation == 2
 
     async def test_an_edit_of_labels_keeps_the_generation_and_gives_a_new_version(
         self, source: Source

@@ -91,7 +91,7 @@ def not_found(namespace: str, name: str, *, folder: Path | None, declarable: boo
 
 
 def _is_key(file: Path) -> bool:
-    return not file.name.startswith(".") and file.is_file()
+    return not file.name.startswith("..") and file.is_file()  # `..data` is how mounted secrets are swapped
 
 
 def _value(folder: Path, file: Path) -> str:

@@ -59,9 +59,22 @@ class Database:
         """Run `work` on one consistent state."""
         return await self._submit(lambda: _transact(self._connected(), "BEGIN", work))
 
-    async def write(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
-        """Run `work` as the only writer; an exception undoes all of it."""
-        return await self._submit(lambda: _transact(self._connected(), "BEGIN IMMEDIATE", work))
+    async def write(
+        self, work: Callable[[sqlite3.Connection], Answer], committed: Callable[[Answer], None] | None = None
+    ) -> Answer:
+        """Run `work` as the only writer; an exception undoes all of it.
+
+        `committed` is called on the event loop with the answer, even when whoever waits for it is cancelled meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+
+        def transaction() -> Answer:
+            answer = _transact(self._connected(), "BEGIN IMMEDIATE", work)
+            if committed is not None:
+                loop.call_soon_threadsafe(committed, answer)
+            return answer
+
+        return await self._submit(transaction)
 
     async def changed_elsewhere(self) -> bool:
         """Whether another connection committed since this was last asked."""

@@ -22,7 +22,7 @@ class Watch:
         self._pending: dict[Key | None, Change] = {}
         self._woken = asyncio.Event()
         self._closed = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._look = look
         self._every = every
 
@@ -33,7 +33,7 @@ class Watch:
         self._pending[change.key] = Change(change.key, edited=edited)
         self._woken.set()
 
-    def fail(self, failure: Exception) -> None:
+    def fail(self, failure: BaseException) -> None:
         """Nothing more will come, and this is why; raised to whoever waits."""
         self._failure = failure
         self._woken.set()
@@ -86,7 +86,7 @@ class Feed:
             for watch in watches:
                 watch.offer(change)
 
-    def fail(self, failure: Exception) -> None:
+    def fail(self, failure: BaseException) -> None:
         """Nothing more will come."""
         for watch in list(self._watches):
             watch.fail(failure)

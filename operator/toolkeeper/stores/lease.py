@@ -20,28 +20,34 @@ class FileLease:
         self._path = path
         self._look_every = look_every
         self._file: int | None = None
+        self._term = 0
         self._released = asyncio.Event()
 
     async def acquire(self) -> None:
         """Wait until this process leads. Raises Unreachable when the file cannot be made."""
-        self._released.clear()
+        if not self._leads():
+            self._let_go()
         while self._file is None and not self._try():  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(self._look_every)
 
     async def lost(self) -> None:
         """Wait until leadership is gone: released, or the file deleted, so that others lock another one."""
-        while self._file is not None and _is_at(self._file, self._path):
+        term = self._term
+        while self._term == term and self._leads():
             try:
                 async with asyncio.timeout(self._look_every):
                     await self._released.wait()
             except TimeoutError:
                 continue
-        self._let_go()
+        if self._term == term:
+            self._let_go()
 
     async def release(self) -> None:
         """Give it up at once."""
         self._let_go()
-        self._released.set()
+
+    def _leads(self) -> bool:
+        return self._file is not None and _is_at(self._file, self._path)
 
     def _try(self) -> bool:
         try:
@@ -62,12 +68,15 @@ class FileLease:
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)  # for people; nothing reads it
         self._file = file
+        self._term += 1
+        self._released = asyncio.Event()
         return True
 
     def _let_go(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+            self._released.set()
 
 
 def _is_at(file: int, path: Path) -> bool:

@@ -33,8 +33,6 @@ class Override:
     """The content of the source's spec for which it is valid."""
     actor: str = ""
     at: datetime | None = None
-    in_force: bool = True
-    """False: the source was edited since, and the override waits for nothing but its removal."""
 
 
 def spec_hash(resource: Resource) -> str:
@@ -133,19 +131,23 @@ def drop(connection: sqlite3.Connection, key: Key, verb: str | None = None) -> N
 
 
 def stored(connection: sqlite3.Connection, key: Key | None = None) -> tuple[Override, ...]:
-    """The overrides of one object or of all; those whose source was edited since are not in force."""
+    """The overrides of one object or of all."""
     condition = "" if key is None else "WHERE (kind, namespace, name) = (?, ?, ?)"
     rows = connection.execute(
-        f"""SELECT kind, namespace, name, verb, value, o.hash, actor, at, coalesce(o.hash = d.hash, 0)
-            FROM overrides o LEFT JOIN declared d USING (kind, namespace, name)
+        f"""SELECT kind, namespace, name, verb, value, hash, actor, at FROM overrides
             {condition} ORDER BY kind, namespace, name, verb""",  # noqa: S608 - a constant
         key or (),
     )
     return tuple(
-        Override(
-            Key(kind, namespace, name), verb, value, digest, actor, datetime.fromisoformat(at), bool(force)
-        )
-        for kind, namespace, name, verb, value, digest, actor, at, force in rows
+        Override(Key(kind, namespace, name), verb, value, digest, actor, datetime.fromisoformat(at))
+        for kind, namespace, name, verb, value, digest, actor, at in rows
+    )
+
+
+def end(connection: sqlite3.Connection, key: Key, spec_hash: str) -> None:
+    """Remove the overrides of another content than this one: the source was edited."""
+    connection.execute(
+        "DELETE FROM overrides WHERE (kind, namespace, name) = (?, ?, ?) AND hash != ?", (*key, spec_hash)
     )
 
 

@@ -35,6 +35,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
             action TEXT NOT NULL, because TEXT NOT NULL, outcome TEXT NOT NULL
         ) STRICT""",
+        "CREATE TABLE source (id INTEGER PRIMARY KEY CHECK (id = 0), root TEXT NOT NULL) STRICT",
         # What the manifests of a directory said when each could last be read.
         """CREATE TABLE files (
             path TEXT PRIMARY KEY, secrets TEXT NOT NULL  -- JSON: names of the Secrets in it, never their values

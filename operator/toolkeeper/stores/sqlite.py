@@ -123,8 +123,12 @@ class SqliteStore:
         """The secret's files and environment variables. Raises NotFound, Refused."""
         values = self.outside_values(namespace, name)
         if not values:
-            raise not_found(namespace, name, folder=self._secrets_dir, declarable=False)
+            raise self.no_secret(namespace, name)
         return Secret(values)
+
+    def no_secret(self, namespace: str, name: str, *, declarable: bool = False) -> NotFound:
+        """The error that says where the secret could be put."""
+        return not_found(namespace, name, folder=self._secrets_dir, declarable=declarable)
 
     def outside_values(self, namespace: str, name: str) -> Mapping[str, str]:
         """What files and environment variables say of a secret, possibly nothing. Raises Refused."""
@@ -164,14 +168,19 @@ class SqliteStore:
             writer = Writer(connection, now=now, new_uid=self._new_uid)
             return work(writer), writer.changes
 
-        answer, changes = await self._database.write(transaction)
-        self._own.update(changes)
-        self._feed.publish(changes.values())
-        return answer
+        def tell(answer: tuple[Answer, dict[int, Change]]) -> None:
+            self._own.update(answer[1])
+            self._feed.publish(answer[1].values())
+
+        return (await self._database.write(transaction, committed=tell))[0]
 
     def tell(self, change: Change) -> None:
         """Tell those who watch of something that is not in the database."""
         self._feed.publish([change])
+
+    def fail(self, failure: BaseException) -> None:
+        """Those who watch will hear nothing more, and this is why."""
+        self._feed.fail(failure)
 
     @property
     def incarnation(self) -> int:

@@ -1,0 +1,159 @@
+"""Taking over what a folder declares: its last good content, and from it the objects, in one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from toolkeeper.errors import Invalid, NotFound
+from toolkeeper.reconcile.ports import Resource
+from toolkeeper.resources.meta import Key
+from toolkeeper.stores import objects, overrides
+from toolkeeper.stores.judgement import Judgement, Past, Rules, judge
+from toolkeeper.stores.manifests import Reading
+from toolkeeper.stores.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of it."""
+
+    judgement: Judgement
+    waiting: bool
+    """An object of the same name is still being deleted; what is declared comes after it."""
+    lost_secrets: frozenset[tuple[str, str]]
+    """Secrets that a broken file declared, and whose values nobody has."""
+
+
+class _Row(NamedTuple):
+    path: str
+    hash: str
+    metadata: str
+
+
+def take(writer: Writer, reading: Reading, rules: Rules, place: str) -> Taken:
+    """Judge the reading against what is remembered, and bring objects and memory to what follows from it.
+
+    `place` is the folder's absolute path: memory of another folder is not turned against this one.
+    """
+    connection = writer.connection
+    rows = _rows(connection)
+    files = _files(connection)
+    source = connection.execute("SELECT root FROM source").fetchone()
+    elsewhere = "" if source is None or source[0] == place else str(source[0])
+    past = Past({key: row.path for key, row in rows.items()}, files.keys(), elsewhere)
+    judgement = judge(reading, past, rules)
+    for key in judgement.gone:
+        _withdraw(writer, key)
+    waiting = _declare(writer, judgement, rows)
+    _remember_files(connection, reading, judgement, files)
+    if source is None or (elsewhere and not judgement.held):
+        connection.execute("INSERT OR REPLACE INTO source VALUES (0, ?)", (place,))
+    return Taken(judgement, waiting, _lost_secrets(reading, files))
+
+
+def find(connection: sqlite3.Connection, key: Key) -> Resource:
+    """The last good declaration of the object. Raises NotFound."""
+    row = connection.execute(
+        "SELECT metadata, spec FROM declared WHERE (kind, namespace, name) = (?, ?, ?)", key
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"{key} is declared in no file")
+    return objects.decoded(objects.Stored(key, 0, row[0], row[1], "{}"))
+
+
+def effective(connection: sqlite3.Connection, declared: Resource) -> Resource:
+    """The declaration under the overrides that are valid for it."""
+    try:
+        return overrides.overridden(declared, overrides.stored(connection, declared.key))
+    except Invalid:
+        # It was checked when it was set; a later Toolkeeper understands it no more.
+        overrides.drop(connection, declared.key)
+        return declared
+
+
+def _declare(writer: Writer, judgement: Judgement, rows: dict[Key, _Row]) -> bool:
+    alive = _alive(writer.connection)
+    waiting = False
+    for declaration in judgement.wanted:
+        resource = declaration.resource
+        row = _Row(judgement.paths[resource.key], overrides.spec_hash(resource), _metadata(resource))
+        if rows.get(resource.key) == row and alive.get(resource.key):
+            continue
+        if rows.get(resource.key) != row:
+            _remember(writer.connection, resource, row)
+        if alive.get(resource.key) is False:
+            waiting = True
+        else:
+            writer.apply(effective(writer.connection, resource))
+    return waiting
+
+
+def _withdraw(writer: Writer, key: Key) -> None:
+    writer.connection.execute("DELETE FROM declared WHERE (kind, namespace, name) = (?, ?, ?)", key)
+    overrides.drop(writer.connection, key)
+    with suppress(NotFound):
+        writer.delete(key)
+
+
+def _remember(connection: sqlite3.Connection, resource: Resource, row: _Row) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO declared VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*resource.key, *row, objects.spec_json(resource)),
+    )
+    overrides.end(connection, resource.key, row.hash)
+
+
+def _remember_files(
+    connection: sqlite3.Connection, reading: Reading, judgement: Judgement, files: dict[str, str]
+) -> None:
+    for manifest in reading.manifests:
+        if manifest.understood:
+            names = json.dumps(sorted(manifest.contents.secrets))
+            if files.get(manifest.path) != names:
+                connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (manifest.path, names))
+    if not (judgement.settling or judgement.held or reading.unseen):
+        for path in files.keys() - {manifest.path for manifest in reading.manifests}:
+            connection.execute("DELETE FROM files WHERE path = ?", (path,))
+
+
+def _lost_secrets(reading: Reading, files: dict[str, str]) -> frozenset[tuple[str, str]]:
+    readable = reading.secrets()
+    broken = (manifest.path for manifest in reading.manifests if not manifest.understood)
+    named = ((namespace, name) for path in broken for namespace, name in json.loads(files.get(path, "[]")))
+    return frozenset(secret for secret in named if secret not in readable)
+
+
+def _rows(connection: sqlite3.Connection) -> dict[Key, _Row]:
+    rows: Iterable[tuple[str, str, str, str, str, str]] = connection.execute(
+        "SELECT kind, namespace, name, path, hash, metadata FROM declared ORDER BY path, kind, namespace, name"
+    )
+    return {Key(kind, namespace, name): _Row(*row) for kind, namespace, name, *row in rows}
+
+
+def _files(connection: sqlite3.Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT path, secrets FROM files").fetchall())
+
+
+def _alive(connection: sqlite3.Connection) -> dict[Key, bool]:
+    rows = connection.execute(
+        "SELECT kind, namespace, name, json_extract(metadata, '$.deletionTimestamp') IS NULL FROM objects"
+    )
+    return {Key(kind, namespace, name): bool(alive) for kind, namespace, name, alive in rows}
+
+
+def _metadata(resource: Resource) -> str:
+    metadata = resource.metadata
+    return json.dumps(
+        {
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "labels": metadata.labels,
+            "annotations": metadata.annotations,
+        },
+        sort_keys=True,
+    )

@@ -1,0 +1,171 @@
+"""What the files of a folder say: each parsed once per content, and what a broken one may still declare."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from toolkeeper.reconcile.ports import Problem, Resource, Secret
+from toolkeeper.resources.meta import Key
+from toolkeeper.stores import tree
+
+RACY_SECONDS = 2.0
+"""A file this young may change again without its stamp showing it; it is read again next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A resource, and where it is declared."""
+
+    resource: Resource
+    source: str
+    """`file:line`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What one text declares."""
+
+    declarations: tuple[Declaration, ...] = ()
+    secrets: Mapping[tuple[str, str], Secret] = field(default_factory=dict, repr=False)
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One file as it is understood now."""
+
+    path: str
+    stamp: tree.Stamp | None
+    text: str | None = field(repr=False)
+    """None when it could not be read at all."""
+    contents: Contents
+
+    @property
+    def understood(self) -> bool:
+        """Whether everything in it could at least be named."""
+        return all(problem.key is not None for problem in self.contents.problems)
+
+    def doubtful(self, key: Key) -> bool:
+        """Whether it may declare the object although it does not seem to."""
+        return any(problem.key in {None, key} for problem in self.contents.problems)
+
+    def mentions(self, key: Key) -> bool:
+        """Whether the broken file looks as if the object had moved to it."""
+        if self.text is None or not self.doubtful(key):
+            return False
+        return (
+            re.search(rf"""\bname['"]?\s*:\s*['"]?{re.escape(key.name)}(?![a-z0-9-])""", self.text)
+            is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A whole folder as it is understood now."""
+
+    manifests: tuple[Manifest, ...]
+    unseen: Mapping[str, str]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong with single files."""
+        return tuple(problem for manifest in self.manifests for problem in manifest.contents.problems)
+
+    def same_as(self, other: Reading | None) -> bool:
+        """Whether nothing changed, told without comparing contents: what was not parsed again is the same object."""
+        if other is None or self.unseen != other.unseen or len(self.manifests) != len(other.manifests):
+            return False
+        pairs = zip(self.manifests, other.manifests, strict=True)
+        return all(new is old or (new.text is None and new == old) for new, old in pairs)
+
+    def secrets(self) -> dict[tuple[str, str], Secret]:
+        """The secrets in it; the first declaration of a name holds."""
+        found: dict[tuple[str, str], Secret] = {}
+        for manifest in reversed(self.manifests):
+            found.update(manifest.contents.secrets)
+        return found
+
+
+def contents_of(text: str, source: str) -> Contents:
+    """What one text declares. `source` is its file's name for people."""
+    import yaml  # TEMPORARY
+    from pydantic import ValidationError
+
+    from toolkeeper.stores.objects import MODELS
+
+    declarations: list[Declaration] = []
+    secrets: dict[tuple[str, str], Secret] = {}
+    problems: list[Problem] = []
+    try:
+        for document in yaml.load_all(text, yaml.CSafeLoader):
+            if document is None:
+                continue
+            if document["kind"] == "Secret":
+                meta = document["metadata"]
+                secrets[meta.get("namespace", "default"), meta["name"]] = Secret(document["stringData"])
+                continue
+            try:
+                declarations.append(
+                    Declaration(MODELS[document["kind"]].model_validate(document), f"{source}:1")
+                )
+            except ValidationError as exc:
+                meta = document.get("metadata", {})
+                key = Key(document["kind"], meta.get("namespace", "default"), meta["name"])
+                problems.append(Problem(f"{source}:1", str(exc.errors()[0]["msg"]), key))
+    except yaml.YAMLError as exc:
+        problems.append(Problem(f"{source}:{exc.problem_mark.line + 1}", str(exc)))
+    return Contents(tuple(declarations), secrets, tuple(problems))
+
+
+class Reader:
+    """Reads a folder again and again, parsing only files whose content changed."""
+
+    def __init__(
+        self, root: Path, *, skip: Sequence[Path] = (), parse: Callable[[str, str], Contents] = contents_of
+    ) -> None:
+        """`parse` is called with a text and the file's name for people."""
+        self._root = root
+        self._parse = parse
+        self._skip = skip
+        self._known: dict[str, Manifest] = {}
+
+    def read(self, now: float) -> Reading:
+        """The folder as it is; `now` is in seconds since the epoch. Blocks: for a thread."""
+        walk = tree.walk(self._root, skip=self._skip)
+        manifests = [self._manifest(file, now) for file in walk.files]
+        hidden = {path: known for path, known in self._known.items() if walk.hides(path) is not None}
+        self._known = hidden | {each.path: each for each in manifests}
+        return Reading(tuple(manifests), walk.unseen)
+
+    def _manifest(self, file: tree.File, now: float) -> Manifest:
+        known = self._known.get(file.path)
+        if (
+            known is not None
+            and file.stamp is not None
+            and known.stamp == file.stamp
+            and _settled(file.stamp, now)
+        ):
+            return known
+        source = str(self._root / file.path)
+        try:
+            text = tree.text(file)
+        except tree.Unreadable as exc:
+            problem = Problem(f"{source}:{exc.line}", str(exc))
+            return Manifest(file.path, file.stamp, None, _remembering(known, Contents(problems=(problem,))))
+        if known is not None and known.text == text:
+            return known if known.stamp == file.stamp else replace(known, stamp=file.stamp)
+        return Manifest(file.path, file.stamp, text, _remembering(known, self._parse(text, source)))
+
+
+def _settled(stamp: tree.Stamp, now: float) -> bool:
+    return stamp.modified / 1e9 < now - RACY_SECONDS and stamp.changed / 1e9 < now - RACY_SECONDS
+
+
+def _remembering(known: Manifest | None, contents: Contents) -> Contents:
+    """Secrets are kept nowhere on disk: of a file that broke, those that this process has read stay in force."""
+    if known is None or all(problem.key is not None for problem in contents.problems):
+        return contents
+    return replace(contents, secrets={**known.contents.secrets, **contents.secrets})
