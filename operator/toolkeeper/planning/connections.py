@@ -107,8 +107,7 @@ def _authorized(
 
 
 def _toolbox_of(server: MCPServer, toolboxes: Sequence[Toolbox]) -> Toolbox | None:
-    namespace, _, name = f"{server.metadata.namespace}/{server.status.toolbox}".rpartition("/")
-    namespace = namespace.rpartition("/")[2]
+    namespace, _, name = server.status.toolbox.partition("/")
     return next((t for t in toolboxes if (t.metadata.namespace, t.metadata.name) == (namespace, name)), None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toolkeeper.planning.observed import Container
+from toolkeeper.planning.observed import Container, Handshake
 
 LOG_LINES = 5
 LINE_LENGTH = 200
@@ -26,6 +26,24 @@ SLOW_RETRY_SECONDS = 300.0
 """For the other reasons: only an edit helps, here or (an image that appears) elsewhere."""
 
 
+ANSWERS = frozenset(
+    {
+        "Reachable",
+        "AuthRequired",
+        "ConnectionRefused",
+        "Timeout",
+        "BoundToLoopback",
+        "HostRejected",
+        "NotMCP",
+        "StdoutNoise",
+        "ProtocolViolation",
+        "HttpError",
+        "Exited",
+    }
+)
+"""What a handshake may say."""
+
+
 def retry_seconds(container: Container) -> float:
     """How old a failure must be before the create is tried again."""
     return RETRY_SECONDS.get(container.error_reason, SLOW_RETRY_SECONDS)
@@ -33,7 +51,7 @@ def retry_seconds(container: Container) -> float:
 
 def failed_create(container: Container) -> tuple[str, str]:
     """(reason, message) of a container that could not be created."""
-    reason = container.error_reason or "CreateFailed"
+    reason = container.error_reason if container.error_reason in CREATE_FAILURES else "CreateFailed"
     return reason, _with_log(container.error or "the toolbox did not say why", container)
 
 
@@ -55,7 +73,21 @@ def silence(container: Container, seconds: float) -> tuple[str, str]:
     if handshake is None:
         return "NoHandshake", f"no handshake within {seconds:g} s of its start"
     told = f": {handshake.message}" if handshake.message else ""
-    return handshake.reason or "NoHandshake", f"no handshake within {seconds:g} s of its start{told}"
+    return answer_reason(handshake), f"no handshake within {seconds:g} s of its start{told}"
+
+
+def lost_contact(container: Container, threshold: int) -> tuple[str, str]:
+    """(reason, message) of a process that answered once and stopped answering."""
+    handshake = container.handshake
+    if handshake is None:
+        return "NoHandshake", "it stopped answering"
+    told = f": {handshake.message}" if handshake.message else ""
+    return answer_reason(handshake), f"{threshold} probes in a row failed{told}"
+
+
+def answer_reason(handshake: Handshake) -> str:
+    """The reason of a handshake, if it is one we know: a host is untrusted input."""
+    return handshake.reason if handshake.reason in ANSWERS else "ProtocolViolation"
 
 
 def _end(container: Container) -> str:

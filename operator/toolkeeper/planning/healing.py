@@ -10,6 +10,7 @@ from toolkeeper.planning.failures import (
     crash_loop,
     ended,
     failed_create,
+    lost_contact,
     retry_seconds,
     silence,
 )
@@ -63,14 +64,16 @@ def starting(s: Situation) -> Verdict:
 
 
 def silent(s: Situation) -> Verdict:
-    """Running for long without ever having answered. Restarting would not teach it; somebody has to look."""
+    """Running for long without an answer."""
     match = _the(s.match)
     if s.keeper is not None:
         return starting(s)
     reason, message = silence(match, s.spec.health.startup_seconds)
-    return Verdict(
-        True, reason, message, "stuck", record=_first_failure(s, match, reason, message), quoted=True
-    )
+    if match.hash == s.wanted.server.status.running_hash:
+        return restart(s, match, reason, message)
+    # This version has never answered anybody. Restarting would not teach it; somebody has to look.
+    written = _first_failure(s, match, reason, message)
+    return Verdict(True, reason, message, "stuck", record=written, quoted=True)
 
 
 def serving(s: Situation) -> Verdict:
@@ -98,26 +101,21 @@ def _proven(memory: ServerMemory, match: Container) -> ServerMemory | None:
 
 def lost(s: Situation) -> Verdict:
     """It answered once and stopped answering."""
-    return restart(s, _the(s.match), deployed=True)
+    match = _the(s.match)
+    return restart(s, match, *lost_contact(match, s.spec.health.failure_threshold))
 
 
-def restart(s: Situation, container: Container, *, deployed: bool) -> Verdict:
+def restart(s: Situation, container: Container, reason: str, message: str) -> Verdict:
     """Restart for failed health, as long as the budget lasts. Counted before the act, and once per run."""
-    handshake = container.handshake
-    told = (handshake.reason, handshake.message) if handshake is not None else ("NoHandshake", "")
-    threshold = s.spec.health.failure_threshold
-    sentence = f"{threshold} probes in a row failed" + (f": {told[1]}" if told[1] else "")
     memory, budget = s.memory, s.policy.health_restarts
     if container.run_id != memory.restarted_run or not container.run_id:
         spent = 0 if s.age(container) >= HEALTHY_RUN else memory.health_restarts
         if spent >= budget:
-            sentence += f"; {budget} restarts did not help"
-            return Verdict(deployed, "HealthBudgetSpent", sentence, "stuck", quoted=True)
+            told = f"{budget} restarts did not help; {message}"
+            return Verdict(True, "HealthBudgetSpent", told, "stuck", quoted=True)
         memory = memory.model_copy(update={"health_restarts": spent + 1, "restarted_run": container.run_id})
-    step = s.step(
-        "restart", container, f"{threshold} probes in a row failed ({told[0]})", run_id=container.run_id
-    )
-    return Verdict(deployed, told[0], sentence, steps=(step,), memory=memory, quoted=True)
+    step = s.step("restart", container, f"it does not answer ({reason})", run_id=container.run_id)
+    return Verdict(True, reason, message, steps=(step,), memory=memory, quoted=True)
 
 
 def crashing(s: Situation) -> Verdict:

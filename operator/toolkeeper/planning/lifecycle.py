@@ -101,8 +101,12 @@ def contact(container: Container, threshold: int) -> Contact:
     return Contact.OK if container.probe_failures < threshold else Contact.LOST
 
 
-def stage(container: Container | None, health: Health, elapsed: float = 0.0) -> Stage:
-    """Where the container stands `elapsed` seconds after it was observed."""
+def stage(container: Container | None, health: Health, elapsed: float = 0.0, *, stood: bool = False) -> Stage:
+    """Where the container stands `elapsed` seconds after it was observed.
+
+    `stood`: status says that this very container answers. A restarted node agent has not probed anything yet, which
+    takes nothing away from a container that has been running for longer than a start may take.
+    """
     if container is None:
         return Stage.ABSENT
     if container.state == "created" and container.error_reason:
@@ -111,7 +115,7 @@ def stage(container: Container | None, health: Health, elapsed: float = 0.0) -> 
     if found is not Stage.STARTING:
         return found
     if container.age + elapsed >= health.startup_seconds:
-        return Stage.SILENT
+        return Stage.SERVING if stood and container.handshake is None else Stage.SILENT
     return Stage.CRASHING if container.restarts >= CRASH_LOOP else Stage.STARTING
 
 

@@ -91,15 +91,13 @@ def _admitted(server: MCPServer, toolbox: Toolbox) -> bool:
 
 
 def _candidates(server: MCPServer, known: _Map) -> list[Toolbox]:
-    """The toolboxes that the spec names, by reference (the own namespace first) or by labels."""
-    spec, namespace = server.spec, server.metadata.namespace
-    admitted = [each for _, each in sorted(known.toolboxes.items()) if _admitted(server, each)]
-    if spec.toolbox_ref is not None:
-        named = [each for each in admitted if each.metadata.name == spec.toolbox_ref]
-        own = [each for each in named if each.metadata.namespace == namespace]
-        return own or named
-    wanted = (spec.toolbox_selector or {}).items()
-    return [each for each in admitted if wanted <= each.metadata.labels.items()]
+    """The toolboxes that the spec names, by reference or by labels, and that admit its namespace."""
+    if server.toolbox_key is not None:
+        named = known.toolboxes.get(server.toolbox_key)
+        return [named] if named is not None and _admitted(server, named) else []
+    wanted = (server.spec.toolbox_selector or {}).items()
+    boxes = (each for _, each in sorted(known.toolboxes.items()))
+    return [each for each in boxes if _admitted(server, each) and wanted <= each.metadata.labels.items()]
 
 
 def _is_here(toolbox: Toolbox, server: MCPServer, known: _Map) -> bool:
@@ -107,9 +105,7 @@ def _is_here(toolbox: Toolbox, server: MCPServer, known: _Map) -> bool:
 
 
 def _is_remembered(toolbox: Toolbox, server: MCPServer) -> bool:
-    own = toolbox.metadata.namespace == server.metadata.namespace
-    name = toolbox.metadata.name
-    return server.status.toolbox == (name if own else f"{toolbox.metadata.namespace}/{name}")
+    return server.status.toolbox == f"{toolbox.metadata.namespace}/{toolbox.metadata.name}"
 
 
 def _stays_put(server: MCPServer) -> bool:
@@ -158,17 +154,16 @@ def _deleted(server: MCPServer, known: _Map) -> Placement:
 
 
 def _referenced(server: MCPServer, candidates: Sequence[Toolbox], known: _Map) -> Placement | None:
-    if not candidates:
-        return Placement(
-            None, "ToolboxNotFound", f"there is no toolbox {server.spec.toolbox_ref} for this namespace"
-        )
-    if len(candidates) > 1:
-        named = ", ".join(f"{each.metadata.namespace}/{each.metadata.name}" for each in candidates)
-        return Placement(None, "ToolboxAmbiguous", f"several namespaces offer it: {named}")
-    (toolbox,) = candidates
-    if _is_here(toolbox, server, known) or _is_remembered(toolbox, server):
-        return Placement(toolbox.key, "Placed")
-    return None
+    for toolbox in candidates:
+        if _is_here(toolbox, server, known) or _is_remembered(toolbox, server):
+            return Placement(toolbox.key, "Placed")
+    if candidates:
+        return None
+    if server.toolbox_key in known.toolboxes:
+        namespace = server.metadata.namespace
+        sentence = f"spec.allowedNamespaces of toolbox {server.spec.toolbox_ref} does not admit {namespace}"
+        return Placement(None, "NamespaceNotAllowed", sentence)
+    return Placement(None, "ToolboxNotFound", f"there is no toolbox {server.spec.toolbox_ref}")
 
 
 def _stuck_to(server: MCPServer, candidates: Sequence[Toolbox], known: _Map) -> Placement | None:

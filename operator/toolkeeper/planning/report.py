@@ -10,6 +10,7 @@ from datetime import datetime
 
 from toolkeeper.planning.advisories import not_enforced
 from toolkeeper.planning.connections import connection
+from toolkeeper.planning.failures import answer_reason
 from toolkeeper.planning.history import extended
 from toolkeeper.planning.lifecycle import Stage, phase
 from toolkeeper.planning.observed import Container, Handshake
@@ -111,8 +112,8 @@ def _reachable(s: Situation, verdict: Verdict, message: str, generation: int) ->
     """Whether the wanted version answers: an older one that still serves does not count here."""
     handshake = s.match.handshake if s.match is not None else None
     match s.at:
-        case Stage.SERVING if handshake is not None:
-            reason = handshake.reason if handshake.ok else _reason_before(s)
+        case Stage.SERVING:
+            reason = answer_reason(handshake) if handshake is not None and handshake.ok else _reason_before(s)
             return Said("Reachable", "True", reason, "", generation)
         case Stage.STARTING | Stage.PREPARING | Stage.REMOVING:
             return Said("Reachable", "Unknown", "NotProbed", "no handshake yet", generation)
@@ -153,9 +154,8 @@ def _proven_generation(s: Situation, serving: Container) -> int:
 
 
 def placed_on(s: Situation) -> str:
-    """The toolbox as the server's namespace calls it."""
-    box = s.toolbox.metadata
-    return box.name if box.namespace == s.wanted.server.metadata.namespace else f"{box.namespace}/{box.name}"
+    """`<namespace>/<name>` of the toolbox."""
+    return f"{s.toolbox.metadata.namespace}/{s.toolbox.metadata.name}"
 
 
 # Fields -------------------------------------------------------------------------------------------------------------

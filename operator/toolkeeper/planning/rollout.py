@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from toolkeeper.planning import healing
 from toolkeeper.planning.drift import drifts
-from toolkeeper.planning.failures import crash_loop, ended, failed_create, silence
+from toolkeeper.planning.failures import crash_loop, ended, failed_create, lost_contact, silence
 from toolkeeper.planning.history import Outcome, record
 from toolkeeper.planning.lifecycle import ALIVE, CRASH_LOOP, Stage
 from toolkeeper.planning.naming import hash8
@@ -21,6 +21,8 @@ from toolkeeper.planning.situation import FRESH, Situation, Verdict
 from toolkeeper.planning.toolpins import blocked
 
 Check = Callable[[Situation], Verdict | None]
+LONGEST = 1000
+"""Characters of a drift that are remembered and told."""
 Failure = tuple[str, str]
 """(reason, message)."""
 
@@ -44,7 +46,7 @@ def _drifted(s: Situation) -> Verdict | None:
     found = drifts(instance, match) if instance is not None else ()
     if not found:
         return None
-    text = "; ".join(map(str, found))
+    text = "; ".join(map(str, found))[:LONGEST]
     if s.memory.drift == text and s.memory.drift_container != match.container_id:
         # A fresh container has it as well: the host cannot do what is wanted, and replacing would never end.
         sentence = f"the host makes it so again and again: {text}"
@@ -85,7 +87,7 @@ def _rolled_back(s: Situation) -> Verdict | None:
         care = healing.start(s, s.keeper)
         return replace(verdict, steps=care.steps, wake_after=care.wake_after)
     if s.kept_at is Stage.LOST:
-        care = healing.restart(s, s.keeper, deployed=False)
+        care = healing.restart(s, s.keeper, *lost_contact(s.keeper, s.spec.health.failure_threshold))
         return replace(verdict, steps=care.steps, memory=care.memory)
     return verdict
 

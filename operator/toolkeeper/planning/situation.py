@@ -12,7 +12,8 @@ from toolkeeper.planning.naming import container_name
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.plan import Step, Verb
 from toolkeeper.planning.world import Policy, Wanted
-from toolkeeper.resources.mcpserver import MCPServerSpec, RolloutRecord, ServerMemory
+from toolkeeper.resources.conditions import is_true
+from toolkeeper.resources.mcpserver import MCPServer, MCPServerSpec, RolloutRecord, ServerMemory
 from toolkeeper.resources.toolbox import Toolbox
 
 FRESH = ServerMemory()
@@ -123,7 +124,7 @@ class Situation:
 
     def stage(self, container: Container) -> Stage:
         """Where any of its containers stands."""
-        return stage(container, self.spec.health, self.elapsed)
+        return _stage(container, self.wanted.server, self.elapsed)
 
     def age(self, container: Container) -> float:
         """Seconds since its start (or since the work on it began), now."""
@@ -180,7 +181,7 @@ def survey(
     volumes: tuple[str, ...] = (),
 ) -> Situation:
     """Sort the containers of one server into the wanted one, the one to keep meanwhile, and the others."""
-    health = wanted.server.spec.health
+    server = wanted.server
     match = max(
         (each for each in present if _is_wanted(each, wanted)),
         key=lambda each: (each.renderer, each.name),
@@ -196,13 +197,26 @@ def survey(
         policy=policy,
         elapsed=elapsed,
         match=match,
-        at=stage(match, health, elapsed),
+        at=_stage(match, server, elapsed),
         keeper=keeper,
-        kept_at=stage(keeper, health, elapsed),
+        kept_at=_stage(keeper, server, elapsed),
         strays=tuple(each for each in others if each is not keeper),
         memory=_memory(wanted, match),
         volumes=volumes,
     )
+
+
+def _stage(container: Container | None, server: MCPServer, elapsed: float) -> Stage:
+    if container is None:
+        return Stage.ABSENT
+    status = server.status
+    stood = (
+        container.handshake is None
+        and container.container_id != ""
+        and container.container_id == status.container_id
+        and is_true(status.conditions, "Ready")
+    )
+    return stage(container, server.spec.health, elapsed, stood=stood)
 
 
 def _is_wanted(container: Container, wanted: Wanted) -> bool:
@@ -228,7 +242,7 @@ UNWORTHY = 3
 
 def _rank(container: Container, wanted: Wanted, elapsed: float) -> int:
     """How much an older container deserves to be kept until the wanted one has proven itself; 0 is most."""
-    at = stage(container, wanted.server.spec.health, elapsed)
+    at = _stage(container, wanted.server, elapsed)
     if at in (Stage.PREPARING, Stage.FAILED, Stage.DEAD, Stage.REMOVING):
         return UNWORTHY
     running_hash = wanted.server.status.running_hash
