@@ -34,4 +34,4 @@ def make_api(node: Node) -> FastAPI:
 
 def make_app(node: Node, *, gate: Gate, clock: Clock, new_id: Callable[[], str]) -> ASGIApp:
     """The application as it is served. `node` is opened and closed by whoever serves it."""
-    return Front(make_api(node), gate=gate, metrics=node.metrics, clock=clock, new_id=new_id)
+    return Front(make_api(node), gate=gate, tally=node.tally, clock=clock, new_id=new_id)

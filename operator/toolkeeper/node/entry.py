@@ -135,7 +135,8 @@ def _composed(entry: Entry) -> Container | None:
 
 def _on_its_way(container: Container, work: Work) -> Container:
     # The runtime sees a container as `created` for the moment before it starts; the work's own word is newer.
-    progress = f"{work.state} {work.text}" if work.text else work.state
+    joint = " " if work.state == "pulling" else ": "  # `pulling 43 %`, `building: installing packages`
+    progress = f"{work.state}{joint}{work.text}" if work.text else work.state
     return replace(container, state=work.state, progress=progress)
 
 

@@ -14,7 +14,7 @@ from toolkeeper.clock import Clock
 from toolkeeper.dtma.wire import REQUEST_LIMIT
 from toolkeeper.node.faults import fault
 from toolkeeper.node.gate import Gate
-from toolkeeper.node.metrics import NodeMetrics
+from toolkeeper.node.metrics import Tally
 
 log = structlog.get_logger("toolkeeper.node")
 
@@ -31,11 +31,11 @@ class Front:
     """
 
     def __init__(
-        self, app: ASGIApp, *, gate: Gate, metrics: NodeMetrics, clock: Clock, new_id: Callable[[], str]
+        self, app: ASGIApp, *, gate: Gate, tally: Tally, clock: Clock, new_id: Callable[[], str]
     ) -> None:
         self._app = app
         self._gate = gate
-        self._metrics = metrics
+        self._tally = tally
         self._clock = clock
         self._new_id = new_id
 
@@ -71,7 +71,7 @@ class Front:
                 await fault(500, "Unexpected", "the node met an error of its own")(scope, receive, marked)
         finally:
             operation = getattr(scope.get("route"), "name", "none")
-            self._metrics.request(operation, status, self._clock.monotonic() - began)
+            self._tally.request(operation, status, self._clock.monotonic() - began)
 
     def _refusal(self, scope: Scope) -> Response | None:
         if scope["path"] in OPEN:
@@ -79,7 +79,7 @@ class Front:
         headers = Headers(scope=scope)
         if self._gate.admits(headers.get("authorization", "")):
             return None
-        self._metrics.logins_refused.inc()
+        self._tally.login_refused()
         peer = (scope.get("client") or ("unix", 0))[0]
         wait = self._gate.wait_after_guess(peer)
         if wait:

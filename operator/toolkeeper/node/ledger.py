@@ -92,6 +92,15 @@ class Ledger:
         self._looks += 1
         return self._looks
 
+    def host(
+        self, runtime: Literal["docker", "process"], features: Iterable[str], capacity: Capacity
+    ) -> None:
+        """What the runtime is and enforces now; a firewall that is gone takes its features along."""
+        facts = (runtime, tuple(sorted(features)), capacity)
+        if facts != (self.runtime, self.features, self.capacity):
+            self.runtime, self.features, self.capacity = facts
+            self.revisions.bump_all()
+
     def saw(self, sight: Sight, look: int) -> None:
         """Everything was seen, by a look that began as `look`."""
         first = bool(self._trouble)

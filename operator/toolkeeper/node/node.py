@@ -12,7 +12,7 @@ from toolkeeper.errors import NotFound, Unreachable
 from toolkeeper.node.claims import Claims
 from toolkeeper.node.entry import Entry
 from toolkeeper.node.ledger import Ledger
-from toolkeeper.node.metrics import NodeMetrics
+from toolkeeper.node.metrics import Tally
 from toolkeeper.node.notebook import Notebook
 from toolkeeper.node.observer import Observer
 from toolkeeper.node.probing import Prober
@@ -29,24 +29,19 @@ class Node:
     """A running node agent. `open` before anything else; `aclose` leaves the containers running."""
 
     def __init__(self, runtime: Runtime, notebook: Notebook, *, clock: Clock, boot: str) -> None:
-        self.metrics = NodeMetrics()
+        self.tally = Tally()
         self.runtime = runtime
         self._notebook = notebook
         self._claims = Claims(notebook)
         self._ledger = Ledger(clock=clock, notebook=notebook, revisions=Revisions(boot))
-        self._works = Works(runtime, self._ledger, self._claims, clock=clock, metrics=self.metrics)
+        self._works = Works(runtime, self._ledger, self._claims, clock=clock, tally=self.tally)
         self._observer = Observer(runtime, self._ledger)
-        self._prober = Prober(runtime, self._ledger, clock=clock, metrics=self.metrics)
+        self._prober = Prober(runtime, self._ledger, clock=clock, tally=self.tally)
         self._watching: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
 
     async def open(self) -> None:
-        """Open the runtime and look at everything once. Raises what `Runtime.open` raises."""
-        await self.runtime.open()
-        self._ledger.runtime = self.runtime.name
-        self._ledger.features = tuple(sorted(self.runtime.features))
-        self._ledger.capacity = await self.runtime.capacity()
-        self.metrics.containers_from(self._ledger.counts)
+        """Look at everything once. The runtime must be open already; from here on it is ours to close."""
         self._watching = asyncio.create_task(self._observer.run(), name="observer")
         try:
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
@@ -58,8 +53,7 @@ class Node:
 
     async def aclose(self) -> None:
         """Stop: long polls are answered, work under way is dropped, containers go on."""
-        self._settled.set()
-        self._ledger.revisions.close()
+        self.say_goodbye()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -67,6 +61,11 @@ class Node:
         await self._prober.aclose()
         await self.runtime.aclose()
         self._notebook.close()
+
+    def say_goodbye(self) -> None:
+        """Answer everybody who waits, now and from now on."""
+        self._settled.set()
+        self._ledger.revisions.close()
 
     @property
     def ready(self) -> bool:
@@ -164,12 +163,11 @@ class Node:
 
     async def metrics_text(self) -> bytes:
         """All metrics, with what each container uses now if the runtime says so."""
-        self.metrics.runtime_up.set(self._ledger.runtime_ok)
         try:
             usage = (await self.usage()).usage
         except Unreachable:
             usage = ()
-        return self.metrics.text(usage)
+        return self.tally.text(up=self._ledger.runtime_ok, states=self._ledger.counts(), usage=usage)
 
     @staticmethod
     async def _masked(entry: Entry, lines: AsyncIterator[str]) -> AsyncIterator[str]:

@@ -84,7 +84,9 @@ class Observer:
     async def _look_at(self, names: set[str]) -> None:
         if EVERYTHING in names or not self._ledger.runtime_ok:
             look = self._ledger.look_begins()
-            self._ledger.saw(await self._runtime.look(), look)
+            sight = await self._runtime.look()
+            self._ledger.host(self._runtime.name, self._runtime.features, await self._runtime.capacity())
+            self._ledger.saw(sight, look)
             self.looked.set()
             return
         await asyncio.gather(*(self._look_at_one(name) for name in sorted(names)))

@@ -15,7 +15,7 @@ from toolkeeper.clock import Clock
 from toolkeeper.errors import ToolkeeperError
 from toolkeeper.node.entry import Entry, run_of
 from toolkeeper.node.ledger import Ledger
-from toolkeeper.node.metrics import NodeMetrics
+from toolkeeper.node.metrics import Tally
 from toolkeeper.node.notebook import Page
 from toolkeeper.node.runtime import Runtime, Seen
 from toolkeeper.planning.observed import Handshake
@@ -41,11 +41,11 @@ _TRANSIENT = frozenset({"ConnectionRefused", "Timeout"})
 class Prober:
     """Follows every running container of the ledger."""
 
-    def __init__(self, runtime: Runtime, ledger: Ledger, *, clock: Clock, metrics: NodeMetrics) -> None:
+    def __init__(self, runtime: Runtime, ledger: Ledger, *, clock: Clock, tally: Tally) -> None:
         self._runtime = runtime
         self._ledger = ledger
         self._clock = clock
-        self._metrics = metrics
+        self._tally = tally
         self._turns = asyncio.Semaphore(PARALLEL)
         self._client = make_client()
         self._following: dict[str, tuple[str, asyncio.Task[None]]] = {}
@@ -116,7 +116,7 @@ class Prober:
             began = self._clock.monotonic()
             outcome = await self._ask(name, seen, known)
             reason = outcome.handshake.reason
-            self._metrics.probe(seen.transport, reason, self._clock.monotonic() - began)
+            self._tally.probe(reason, self._clock.monotonic() - began)
         return outcome
 
     async def _ask(self, name: str, seen: Seen, known: Handshake | None) -> ProbeOutcome:

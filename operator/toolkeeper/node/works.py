@@ -17,7 +17,7 @@ from toolkeeper.errors import Conflict, Fenced, Invalid, NotFound, Refused, Tool
 from toolkeeper.node.claims import Claims
 from toolkeeper.node.entry import Entry, Failure, Verb, Work
 from toolkeeper.node.ledger import Ledger
-from toolkeeper.node.metrics import NodeMetrics
+from toolkeeper.node.metrics import Tally
 from toolkeeper.node.runtime import Runtime, Seen
 from toolkeeper.node.slots import Slots
 from toolkeeper.planning.observed import Container, DockerState
@@ -41,6 +41,8 @@ class _Job:
     task: asyncio.Task[None] | None = None
     holds_slot: bool = False
     shown_at: float = 0.0
+    entered_at: float = 0.0
+    """When its present state began."""
     flush: asyncio.TimerHandle | None = None
 
 
@@ -48,13 +50,13 @@ class Works:
     """The verbs of the API. Each raises at once what can be known at once, and answers for the rest in `state`."""
 
     def __init__(
-        self, runtime: Runtime, ledger: Ledger, claims: Claims, *, clock: Clock, metrics: NodeMetrics
+        self, runtime: Runtime, ledger: Ledger, claims: Claims, *, clock: Clock, tally: Tally
     ) -> None:
         self._runtime = runtime
         self._ledger = ledger
         self._claims = claims
         self._clock = clock
-        self._metrics = metrics
+        self._tally = tally
         self._slots = Slots(PARALLEL_CREATES)
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -186,8 +188,9 @@ class Works:
             job.flush.cancel()
         if job.holds_slot:
             self._slots.give()
+        self._leave_state(job, ok=False)
         reason = failure.reason if failure else ""
-        self._metrics.work(job.verb, "failed" if failure else outcome, reason)
+        self._tally.work(job.verb, "failed" if failure else outcome, reason)
         log.info(job.verb, container=name, outcome="failed" if failure else outcome, reason=reason)
         if self._jobs.get(name) is not job:
             return  # a removal has taken over
@@ -248,12 +251,19 @@ class Works:
     def _advance(self, name: str, job: _Job, state: DockerState, text: str) -> None:
         """Show progress: a new state at once, new text once a second at most, the last text always."""
         changed = state != job.work.state
+        if changed:
+            self._leave_state(job, ok=True)
         job.work = replace(job.work, state=state, text=text)
         wait = job.shown_at + PROGRESS_SECONDS - self._clock.monotonic()
         if changed or wait <= 0:
             self._show(name, job)
         elif job.flush is None:
             job.flush = asyncio.get_running_loop().call_later(wait, self._show, name, job)
+
+    def _leave_state(self, job: _Job, *, ok: bool) -> None:
+        now = self._clock.monotonic()
+        self._tally.fetched(job.work.state, now - job.entered_at, ok=ok)
+        job.entered_at = now
 
     def _show(self, name: str, job: _Job) -> None:
         if job.flush is not None:

@@ -1,0 +1,105 @@
+"""Which runtime a node uses, and why, in one sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from toolkeeper.clock import Clock
+from toolkeeper.errors import Invalid, Refused, ToolkeeperError
+from toolkeeper.node.docker_runtime import DockerRuntime
+from toolkeeper.node.docker_settings import DockerSettings
+from toolkeeper.node.process_runtime import ProcessRuntime
+from toolkeeper.node.runtime import Runtime
+from toolkeeper.node.settings import NodeSettings
+
+ASK_SECONDS = 10.0
+BRIDGE_REMEDY = (
+    "this node runs inside a container of Docker's bridge, from where it cannot reach private networks: "
+    "run it on the host, or its container with --network host"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A runtime, open, and why it is this one."""
+
+    runtime: Runtime
+    because: str
+
+
+async def choose(
+    settings: NodeSettings,
+    *,
+    clock: Clock,
+    environ: Mapping[str, str],
+    new_id: Callable[[], str],
+    chance: random.Random,
+) -> Chosen:
+    """Open the runtime that the settings ask for.
+
+    Raises Refused or Unreachable when that one cannot be used; `auto` falls back to processes and says why.
+    """
+    process = ProcessRuntime(
+        settings.state_dir / "process", clock=clock, new_id=new_id, settings=environ, cache=settings.cache_dir
+    )
+    if settings.runtime == "process":
+        return await _opened(process, "it was asked for")
+    docker = _docker(settings, clock, environ, chance)
+    if settings.runtime == "docker":
+        if in_bridge_container():
+            raise Refused(BRIDGE_REMEDY, reason="RuntimeUnsupported")
+        return await _opened(docker, "it was asked for")
+    problem = BRIDGE_REMEDY if in_bridge_container() else await _problem_with(docker)
+    if not problem:
+        return Chosen(docker, "its daemon answers and its containers can be reached")
+    await docker.aclose()
+    return await _opened(process, f"Docker cannot be used: {problem}")
+
+
+def in_bridge_container(root: Path = Path("/")) -> bool:
+    """Whether this is a container whose network is not the host's: it then has no bridge of Docker's in sight."""
+    marks = (root / ".dockerenv", root / "run" / ".containerenv")
+    bridges = (root / "sys" / "class" / "net").glob("*/bridge")
+    return any(mark.exists() for mark in marks) and not any(bridges)
+
+
+def _docker(
+    settings: NodeSettings, clock: Clock, environ: Mapping[str, str], chance: random.Random
+) -> DockerRuntime:
+    try:
+        addresses = IPv4Network(settings.docker_addresses)
+    except ValueError as exc:
+        raise Invalid(f"docker_addresses: {exc}") from exc
+    return DockerRuntime(
+        DockerSettings(
+            socket=settings.docker_socket,
+            addresses=addresses,
+            run=settings.run_dir,
+            state=settings.state_dir,
+            environment=environ,
+        ),
+        clock=clock,
+        chance=chance,
+    )
+
+
+async def _opened(runtime: Runtime, because: str) -> Chosen:
+    await runtime.open()
+    return Chosen(runtime, because)
+
+
+async def _problem_with(docker: DockerRuntime) -> str:
+    """Why it cannot be used; empty when it can, and is open."""
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            await docker.open()
+    except TimeoutError:
+        return f"it did not answer within {ASK_SECONDS:g} s"
+    except ToolkeeperError as error:
+        return str(error)
+    return ""
