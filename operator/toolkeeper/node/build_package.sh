@@ -1,11 +1,11 @@
 # Installs one package into /opt/package. Runs as root in a build container, never on the host.
-#   sh build_package.sh pypi|npm NAME SPEC "SYSTEM PACKAGES" COMPANION...
+#   sh build_package.sh pypi|npm NAME "SYSTEM PACKAGES" REQUIREMENT...
 # The folder it lies in is in memory and is no part of the image; beside it are the settings of the node (ca.pem, apt.conf,
 # links-N, and `settings`, which names them). What it prints goes to people, but for the lines that begin with `::`.
 set -eu
 here=$(dirname "$0")
-registry=$1 name=$2 spec=$3 system=$4
-shift 4
+registry=$1 name=$2 system=$3
+shift 3
 . "$here/settings"
 
 if [ -n "$system" ]; then
@@ -27,7 +27,7 @@ pypi)
     export PYTHONPATH
   fi
   python3 -m pip --python /opt/package/bin/python install --no-cache-dir --no-input --progress-bar off \
-    --root-user-action ignore --disable-pip-version-check "$spec" "$@"
+    --root-user-action ignore --disable-pip-version-check "$@"
   unset PYTHONPATH
   echo "::scripts $(/opt/package/bin/python -I - "$name" <<'PYTHON'
 import json, sys
@@ -39,7 +39,7 @@ PYTHON
   ;;
 npm)
   npm install --global --prefix /opt/package --omit=dev --no-audit --no-fund --no-update-notifier \
-    --loglevel=error --cache /tmp/npm-cache "$spec" "$@"
+    --loglevel=error --cache /tmp/npm-cache "$@"
   find /opt/package -name .package-lock.json -delete # it says where each file came from
   echo "::scripts $(node -e '
     const found = require("/opt/package/lib/node_modules/" + process.argv[1] + "/package.json");

@@ -62,11 +62,12 @@ class Builds:
 
         `network` names a network with a way out; it is asked for only when something is built.
         """
-        base = await self._base(package.registry, step)
+        base = await self.base(package.registry, step)
         tag = recipe.tag(package, base.id)
         async with self._locks[tag]:
             if (found := await self.images.find(tag)) is None:
-                step("building", "waiting for another build")
+                if self._slots.locked():
+                    step("building", "waiting for other builds")
                 async with self._slots:
                     await self._build(package, base, tag, network, step)
                 self.images.forget(tag)
@@ -75,7 +76,8 @@ class Builds:
             raise Refused(f"the image {tag} was built and is gone again", reason="BuildFailed")
         return tag, found
 
-    async def _base(self, registry: str, step: Step) -> ImageFacts:
+    async def base(self, registry: str, step: Step) -> ImageFacts:
+        """The base image for packages of that registry, pulled when none is there."""
         names = self.bases[registry]
         for name in names:
             if (found := await self.images.find(name)) is not None:

@@ -16,7 +16,7 @@ from toolkeeper.node import firewall
 from toolkeeper.node.builds import SECONDS as BUILD_SECONDS
 from toolkeeper.node.docker_engine import Engine
 from toolkeeper.node.docker_files import FileFolder
-from toolkeeper.node.docker_marks import ROLE
+from toolkeeper.node.docker_marks import INSTALLATION, ROLE
 from toolkeeper.node.docker_watch import Watch
 from toolkeeper.node.images import Images
 from toolkeeper.node.networks import Networks
@@ -58,6 +58,10 @@ class Host:
     _collected: float = 0.0
     _collecting: asyncio.Task[None] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        # Another node agent that leaves takes the rules along when it sees no network: so again after each new one.
+        self.networks.on_made = self._wall
+
     async def prepare(self) -> None:
         """Have everything shared in place, as after a start of the daemon.
 
@@ -90,6 +94,16 @@ class Host:
                 with suppress(NotFound, Conflict):
                     await self.engine.wait(self.engine.api.remove_container, each["Id"], v=True, force=True)
         self.files.sweep(frozenset(self.watch.marks), oldest)
+
+    async def leave(self, installation: str) -> None:
+        """See `DockerRuntime.leave`."""
+        label = f"{INSTALLATION}={installation}"
+        if await self.engine.call(self.engine.api.containers, all=True, filters={"label": label}):
+            raise Conflict(f"{installation} still has containers")
+        for network in await self.networks.labelled(label):
+            await self.networks.remove(network)
+        if not await self.networks.labelled():
+            await firewall.remove()
 
     async def aclose(self) -> None:
         """Stop what runs beside. A second call does nothing."""

@@ -171,7 +171,7 @@ class Launch:
                 return None
             if name_of(found) != name:  # Docker also answers to the beginning of an id
                 return None
-            there = marked(found["Config"].get("Labels"))
+            there = marked(name, found["Config"].get("Labels"))
             if there is None or (there.installation, there.hash) != (mark.installation, mark.hash):
                 raise Refused(
                     f"the name {name} is taken by a container that is not ours", reason="CreateFailed"

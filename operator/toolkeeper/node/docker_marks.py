@@ -14,7 +14,11 @@ from toolkeeper.reconcile.ports import InstanceRequest
 PREFIX: Final = "toolkeeper.dev/"
 INSTALLATION: Final = PREFIX + "installation"
 ROLE: Final = PREFIX + "role"
-"""What a thing of ours is, if not a server: `build` and `chown` are short-lived containers."""
+"""What a container of ours is: `server`, or for a short while `build` or `chown`.
+
+A container inherits the labels of its image, and an image that we built says `build`; so all of ours have it.
+"""
+SERVER: Final = "server"
 NETWORK: Final = PREFIX + "network"
 """Which of our networks a network is: internal, egress, peers."""
 
@@ -74,6 +78,7 @@ def mark_of(request: InstanceRequest, installation: str) -> Mark:
 def labels(mark: Mark) -> dict[str, str]:
     """As Docker keeps them. `marked` reads them back."""
     found = {
+        "role": SERVER,
         "installation": mark.installation,
         "namespace": mark.namespace,
         "server": mark.server,
@@ -94,9 +99,12 @@ def labels(mark: Mark) -> dict[str, str]:
     return {PREFIX + key: value for key, value in found.items()}
 
 
-def marked(found: Mapping[str, str] | None) -> Mark | None:
-    """The mark of a server's container; None for a stranger's, a helper container's or an unreadable one."""
-    if not found or INSTALLATION not in found or ROLE in found:
+def marked(name: str, found: Mapping[str, str] | None) -> Mark | None:
+    """The mark of a server's container; None for a stranger's, a helper container's or an unreadable one.
+
+    The name must fit the labels: a stranger's container may have inherited them from an image that was made of ours.
+    """
+    if not found or found.get(ROLE) != SERVER:
         return None
 
     def text(key: str) -> str:
@@ -107,7 +115,7 @@ def marked(found: Mapping[str, str] | None) -> Mark | None:
         return int(value) if value.isdecimal() else otherwise
 
     transport = text("transport")
-    if transport not in ("stdio", "streamable-http", "sse") or not text("server"):
+    if transport not in ("stdio", "streamable-http", "sse") or not name.startswith(_beginning(found)):
         return None
     return Mark(
         installation=text("installation"),
@@ -126,6 +134,12 @@ def marked(found: Mapping[str, str] | None) -> Mark | None:
         secret_env=_words(text("secret-env")),
         secret_files=tuple(int(each) for each in _words(text("secret-files")) if each.isdecimal()),
         files=number("files", 0),
+    )
+
+
+def _beginning(found: Mapping[str, str]) -> str:
+    return "_".join(
+        ["tk", *(found.get(PREFIX + key, "") for key in ("installation", "namespace", "server")), ""]
     )
 
 

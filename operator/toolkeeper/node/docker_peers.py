@@ -74,7 +74,7 @@ class Peers:
             names = {pair.network(installation) for pair in wanted}
             for pair in sorted(wanted):
                 await self._connect(pair, installation, members)
-            for network in await self._existing(installation):
+            for network in await self.networks.labelled(f"{INSTALLATION}={installation}", f"{NETWORK}=peers"):
                 if network not in names:
                     await self._dissolve(network, members)
 
@@ -128,18 +128,19 @@ class Peers:
         found = await self.engine.call(
             self.engine.api.containers, all=True, filters={"label": f"{INSTALLATION}={installation}"}
         )
-        marks = ((each, marked(each["Labels"])) for each in found)
+        marks = ((each, marked(listed_name(each), each["Labels"])) for each in found)
         return [Member(each["Id"], mark, _addresses(each)) for each, mark in marks if mark is not None]
-
-    async def _existing(self, installation: str) -> list[str]:
-        labels = [f"{INSTALLATION}={installation}", f"{NETWORK}=peers"]
-        found = await self.engine.call(self.engine.api.networks, filters={"label": labels})
-        return [each["Name"] for each in found]
 
 
 def pairs(marks: Iterable[Mark]) -> frozenset[Pair]:
     """The pairs whose beginning side is on this host."""
     return frozenset(Pair(mark.namespace, mark.server, peer) for mark in marks for peer in mark.peers)
+
+
+def listed_name(container: Json) -> str:
+    """The name of a container as `GET /containers/json` has it."""
+    names = (str(name).removeprefix("/") for name in container["Names"])
+    return next((name for name in names if "/" not in name), "")  # with a slash: what a link calls it
 
 
 def _addresses(container: Json) -> dict[str, IPv4Address]:

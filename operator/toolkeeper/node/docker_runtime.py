@@ -27,9 +27,11 @@ from toolkeeper.node.docker_usage import Meter
 from toolkeeper.node.docker_volumes import Volumes
 from toolkeeper.node.docker_watch import Watch
 from toolkeeper.node.image_record import ImageRecord
-from toolkeeper.node.images import Images
+from toolkeeper.node.images import Credentials, Images
 from toolkeeper.node.networks import Networks
 from toolkeeper.node.runtime import ByteStream, Capacity, Seen, Sight, Step, Usage
+from toolkeeper.planning.observed import DockerState
+from toolkeeper.planning.observed import DockerState
 from toolkeeper.reconcile.ports import InstanceRequest
 
 Json = dict[str, Any]
@@ -45,14 +47,14 @@ class DockerRuntime:
     def __init__(self, settings: DockerSettings, *, clock: Clock, chance: random.Random) -> None:
         self._settings, self._clock = settings, clock
         self._engine = engine = Engine(f"unix://{settings.socket}")
-        images = Images(engine, ImageRecord(settings.state / "images.json"))
+        self._images = images = Images(engine, ImageRecord(settings.state / "images.json"))
         self._networks = networks = Networks(engine, settings.addresses, chance)
         self._files = files = FileFolder(settings.run)
         self._volumes = volumes = Volumes(engine)
         self._watch = watch = Watch(engine, images, networks, volumes, files)
         self._peers = peers = Peers(engine, networks)
         bases = {"pypi": settings.python_bases, "npm": settings.node_bases}
-        builds = Builds(engine, images, settings.run / ".builds", bases, settings.environment)
+        self._builds = builds = Builds(engine, images, settings.run / ".builds", bases, settings.environment)
         self._launch = Launch(engine, images, builds, networks, volumes, files, peers, watch)
         self._host = Host(engine, images, networks, files, watch, clock, settings.keep_images_seconds)
         self._meter = Meter()
@@ -69,6 +71,24 @@ class DockerRuntime:
         await self._host.prepare()
         await self._watch.look()
         await self._host.sweep()
+
+    async def obtain(self, registries: frozenset[str], images: frozenset[str]) -> None:
+        """Have the base images for packages of these registries, and these images, ready; pull what is missing.
+
+        Raises Refused or Unreachable for the first that cannot be had.
+        """
+        for registry in sorted(registries):
+            await self._builds.base(registry, _silent)
+        for image in sorted(images):
+            await self._images.ensure(image, "IfNotPresent", Credentials(), _silent)
+
+    async def leave(self, installation: str) -> None:
+        """Remove what only its containers needed: the networks of an installation that has none any more.
+
+        When no network of any installation is left, the firewall's rules go as well. Raises Conflict while it has
+        containers.
+        """
+        await self._host.leave(installation)
 
     async def aclose(self) -> None:
         await self._host.aclose()
@@ -234,3 +254,11 @@ class DockerRuntime:
             return await self._engine.call(take)
         except (NotFound, Conflict):
             return None
+
+
+def _silent(state: DockerState, text: str) -> None:
+    """A step that nobody follows."""
+
+
+def _silent(state: DockerState, text: str) -> None:
+    """Nobody watches."""

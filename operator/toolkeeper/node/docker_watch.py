@@ -15,6 +15,7 @@ from toolkeeper.errors import NotFound, Unreachable
 from toolkeeper.node.docker_engine import Engine
 from toolkeeper.node.docker_files import FileFolder
 from toolkeeper.node.docker_marks import INSTALLATION, ROLE, Mark, marked
+from toolkeeper.node.docker_peers import listed_name
 from toolkeeper.node.docker_sight import ENDED, Beside, name_of, seen
 from toolkeeper.node.docker_streams import last_lines
 from toolkeeper.node.docker_volumes import Volumes
@@ -50,19 +51,19 @@ class Watch:
     async def look(self) -> Sight:
         """Everything, now."""
         listed: list[Json] = await self.engine.call(self.engine.api.containers, all=True)
-        ours = [(each, mark) for each in listed if (mark := marked(each["Labels"])) is not None]
+        ours = [
+            (each, mark) for each in listed if (mark := marked(listed_name(each), each["Labels"])) is not None
+        ]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._look_again(each, mark)) for each, mark in ours]
             volumes = group.create_task(self.volumes.all())
         found = [each for each in (task.result() for task in tasks) if each is not None]
         ids = {each["Id"] for each in listed}
         self._seen = {id: each for id, each in self._seen.items() if id in ids}
-        self.marks = {_name(each): mark for each, mark in ours} | self.making
+        self.marks = {listed_name(each): mark for each, mark in ours} | self.making
         return Sight(
             containers={each.container.name: each for each in found},
-            unmarked=sum(
-                INSTALLATION not in labels and ROLE not in labels for labels in map(_labels, listed)
-            ),
+            unmarked=sum(ROLE not in (each["Labels"] or ()) for each in listed),
             volumes=volumes.result(),
         )
 
@@ -72,7 +73,7 @@ class Watch:
             found: Json = await self.engine.call(self.engine.api.inspect_container, name)
         except NotFound:
             return None
-        mark = marked(found["Config"].get("Labels"))
+        mark = marked(name, found["Config"].get("Labels"))
         if mark is None or name_of(found) != name:  # Docker also answers to ids and beginnings of ids
             return None
         return await self._remember(found, mark)
@@ -80,7 +81,7 @@ class Watch:
     async def inspect(self, name: str) -> tuple[Json, Mark]:
         """One container of ours as Docker has it. Raises NotFound, also for a stranger's."""
         found: Json = await self.engine.call(self.engine.api.inspect_container, name)
-        mark = marked(found["Config"].get("Labels"))
+        mark = marked(name, found["Config"].get("Labels"))
         if mark is None or name_of(found) != name:
             raise NotFound(f"there is no container {name} of ours")
         return found, mark
@@ -155,12 +156,3 @@ class Watch:
         self.marks[name] = mark
         self._seen[found["Id"]] = result
         return result
-
-
-def _name(listed: Json) -> str:
-    return str(listed["Names"][0]).removeprefix("/") if listed["Names"] else ""
-
-
-def _labels(listed: Json) -> Json:
-    labels: Json = listed["Labels"] or {}
-    return labels

@@ -12,7 +12,7 @@ import random
 import socket
 from asyncio import Lock
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -56,6 +56,8 @@ class Networks:
     """Where all addresses of containers come from."""
     chance: random.Random
     routes: Path = Path("/proc/net/route")
+    on_made: Callable[[], Awaitable[None]] | None = None
+    """Called after a network was made, before anybody is on it."""
     _known: dict[str, Network] = field(default_factory=dict)
     _locks: defaultdict[str, Lock] = field(default_factory=lambda: defaultdict(Lock))
 
@@ -108,6 +110,11 @@ class Networks:
             self._known.pop(name, None)
         else:
             self._known.clear()
+
+    async def labelled(self, *labels: str) -> list[str]:
+        """Names of the networks of ours that have these labels, of all installations."""
+        wanted = {"label": [NETWORK, *labels]}
+        return [each["Name"] for each in await self.engine.call(self.engine.api.networks, filters=wanted)]
 
     async def remove(self, name: str) -> None:
         """Remove a network of ours, if nobody is on it. Absent is success."""
@@ -162,6 +169,8 @@ class Networks:
                 if await self._find(name, kind, labels) is None:
                     raise
             if (made := await self._find(name, kind, labels)) is not None:
+                if self.on_made is not None:
+                    await self.on_made()
                 return made
         raise Refused(f"no part of {self.space} is free for the network {name}", reason="CreateFailed")
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from toolkeeper.node.docker_marks import PREFIX
+from toolkeeper.node.requirements import requirements
 from toolkeeper.planning.instance import PackageSource
 
 RECIPE: Final = 1
@@ -65,10 +66,8 @@ def tag(package: PackageSource, base: str) -> str:
 
 
 def arguments(package: PackageSource) -> list[str]:
-    """What `build_package.sh` is called with."""
-    separator = "==" if package.registry == "pypi" else "@"
-    exact = f"{package.name}{separator}{package.version}"
-    return [package.registry, package.name, exact, " ".join(package.system), *package.companions]
+    """What `build_package.sh` is called with. Raises Invalid for what pip or npm could read as something else."""
+    return [package.registry, package.name, " ".join(package.system), *requirements(package)]
 
 
 def entrypoint(package: PackageSource, scripts: Sequence[str]) -> str | None:
