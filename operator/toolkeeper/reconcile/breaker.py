@@ -1,11 +1,11 @@
 """The circuit breaker of one toolbox: after some failures in a row, calls wait instead of piling up.
 
-        success                     failure (the threshold's)
-    ┌────────────┐  ┌───────────────────────────────────────┐
-    │            ▼  │                                       ▼
-    └──────── closed ◄──── success ──── half open ◄──── open ◄─┐
-                                            │     time passed  │
-                                            └──── failure ─────┘
+    success                     failure (the threshold's)
+┌────────────┐  ┌───────────────────────────────────────┐
+│            ▼  │                                       ▼
+└──────── closed ◄──── success ──── half open ◄──── open ◄─┐
+                                        │     time passed  │
+                                        └──── failure ─────┘
 """
 
 from __future__ import annotations

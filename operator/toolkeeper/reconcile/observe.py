@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from random import Random
 
 from toolkeeper.clock import Clock
@@ -14,6 +15,8 @@ from toolkeeper.planning.observed import Observation, Snapshot, Unreachable
 from toolkeeper.reconcile.backoff import Backoff
 from toolkeeper.reconcile.ports import ToolboxClient
 
+ROUNDING = 0.01
+"""Seconds: an answer that comes so little before the look that was asked for is that look."""
 NEVER_SEEN = Unreachable("NeverSeen", "the toolbox has not answered yet")
 
 
@@ -29,7 +32,7 @@ class WatchSettings:
     """How long a poll in flight may take to show what was just done, before it is asked anew."""
     doubts: int = 2
     """Polls in a row that must fail before a toolbox that answered counts as unreachable."""
-    backoff: Backoff = Backoff(first=1.0, cap=30.0, floor=0.2)
+    backoff: Backoff = field(default_factory=lambda: Backoff(first=1.0, cap=30.0, floor=0.2))
     """Between polls of a toolbox that does not answer."""
     pace: float = 1.0
     """Between polls of a toolbox that answers long polls at once although nothing changed."""
@@ -39,7 +42,7 @@ class Watch:
     """The latest observation of one toolbox, kept fresh by one poll at a time (so answers cannot overtake each other).
 
     `changed` is called when there is something new to decide on: another revision, the first answer, the loss of one,
-    and every look that was asked for by `wake` or `acted`.
+    and every look that was asked for by `wake` or `acting`.
     """
 
     def __init__(
@@ -57,14 +60,17 @@ class Watch:
         self._settings = settings or WatchSettings()
         self._client: ToolboxClient | None = None
         self._timeout: asyncio.Timeout | None = None
-        self._sleep: asyncio.Event = asyncio.Event()
+        self._free = asyncio.Event()
+        self._free.set()
         self._look_at: float | None = None
         self._started = self._finished = self._needed = 0
         self._failures = 0
+        self._known = ""
         self.observation: Observation = NEVER_SEEN
         self.last_seen: Snapshot | None = None
+        """The latest one that says anything about containers."""
         self.observed_at = clock.monotonic()
-        """When the latest observation was asked for: what it says is at least as new."""
+        """When the latest observation came."""
 
     @property
     def client(self) -> ToolboxClient | None:
@@ -78,10 +84,20 @@ class Watch:
             self._failures == 0 or not isinstance(self.observation, Snapshot)
         )
 
-    def acted(self) -> None:
-        """Something was done to the toolbox: decide on nothing but a poll that starts from now on."""
-        self._needed = self._started + 1
-        self._interrupt(self._settings.echo)
+    def answers(self) -> bool:
+        """Whether the latest poll was answered, and said something about containers."""
+        return self._failures == 0 and isinstance(self.observation, Snapshot) and self.observation.runtime_ok
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """While something is done to the toolbox, no poll begins; after it, only a poll that begins then counts."""
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
+            self._needed = self._started + 1
+            self._interrupt(self._settings.echo)
 
     def wake(self, after: float | None) -> None:
         """Look again after so many seconds, and then decide again; None = only when something changes."""
@@ -99,17 +115,18 @@ class Watch:
                 await self._client.aclose()
 
     async def _turn(self) -> None:
+        await self._free.wait()
         self._started += 1
         number, began = self._started, self._clock.monotonic()
-        asked = self._look_at is not None and self._look_at <= began
-        fresh = asked or self._needed > self._finished or self._failures > 0
+        fresh = self._due() or self._needed > self._finished or self._failures > 0
         try:
             snapshot = await self._poll(fresh, began)
         except TimeoutError:
-            if self._look_at is not None or self._needed > self._finished:
-                if self._clock.monotonic() - began < self._settings.wait + self._settings.grace:
-                    return
-            await self._failed(Unreachable("ToolboxUnreachable", "the toolbox did not answer in time"), number)
+            interrupted = self._clock.monotonic() - began < self._patience(fresh)
+            if not interrupted:
+                await self._failed(
+                    Unreachable("ToolboxUnreachable", "the toolbox did not answer in time"), number
+                )
         except Refused as refused:
             self._failures = self._settings.doubts
             await self._failed(Unreachable(refused.reason, str(refused)), number)
@@ -118,36 +135,41 @@ class Watch:
         except ToolkeeperError as error:
             await self._failed(Unreachable("ToolboxUnreachable", str(error)), number)
         else:
-            if asked:
-                self._look_at = None
-            await self._answered(snapshot, number, began, fresh=fresh, asked=asked)
+            self._answered(snapshot, number)
+            early = self._clock.monotonic() - began < self._settings.pace
+            if early and not fresh and snapshot.revision == self._known and self._look_at is None:
+                await asyncio.sleep(self._settings.pace)
+            self._known = snapshot.revision
 
     async def _poll(self, fresh: bool, began: float) -> Snapshot:
         if self._client is None:
             self._client = self._connect()
         known = self.observation
         since = known.revision if isinstance(known, Snapshot) and not fresh else ""
-        wait = 0.0 if not since else self._settings.wait
-        patience = wait + self._settings.grace
-        if since and self._look_at is not None:
-            wait = min(wait, self._look_at - began)
-        async with asyncio.timeout(patience) as self._timeout:
+        wait = self._settings.wait if since else 0.0
+        if self._look_at is not None:
+            wait = min(wait, max(0.0, self._look_at - began))
+        async with asyncio.timeout(self._patience(fresh)) as self._timeout:
             return await self._client.state(self._installation, since=since, wait=wait)
         raise AssertionError("unreachable")
 
-    async def _answered(
-        self, snapshot: Snapshot, number: int, began: float, *, fresh: bool, asked: bool
-    ) -> None:
-        before = self.observation
-        needed = self._needed > self._finished
+    def _patience(self, fresh: bool) -> float:
+        return self._settings.grace + (0.0 if fresh else self._settings.wait)
+
+    def _due(self) -> bool:
+        return self._look_at is not None and self._look_at <= self._clock.monotonic() + ROUNDING
+
+    def _answered(self, snapshot: Snapshot, number: int) -> None:
+        before, asked = self.observation, self._due() or self._needed > self._finished
+        if self._due():
+            self._look_at = None
         self._finished, self._failures = number, 0
-        self.observation, self.last_seen, self.observed_at = snapshot, snapshot, began
+        self.observation, self.observed_at = snapshot, self._clock.monotonic()
+        if snapshot.runtime_ok:
+            self.last_seen = snapshot
         news = not isinstance(before, Snapshot) or before.revision != snapshot.revision
-        if self.settled and (news or asked or needed):
+        if self.settled and (news or asked):
             self._changed()
-        early = self._clock.monotonic() - began < self._settings.pace
-        if early and not (news or fresh) and self._look_at is None:
-            await self._pause(self._settings.pace)
 
     async def _failed(self, observation: Unreachable, number: int) -> None:
         self._failures += 1
@@ -158,15 +180,7 @@ class Watch:
             self.observation, self.observed_at = observation, self._clock.monotonic()
             if news:
                 self._changed()
-        await self._pause(self._settings.backoff.delay(self._failures, self._rng))
-
-    async def _pause(self, seconds: float) -> None:
-        self._sleep.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._sleep.wait()
-        except TimeoutError:
-            return
+        await asyncio.sleep(self._settings.backoff.delay(self._failures, self._rng))
 
     def _interrupt(self, after: float) -> None:
         """Let the poll in flight end by then."""

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from toolkeeper.planning.instance import Instance
 from toolkeeper.planning.observed import Snapshot
-from toolkeeper.resources.events import Event
 from toolkeeper.resources.agentconnection import AgentConnection
+from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
@@ -166,7 +166,7 @@ class Lease(Protocol):
     """Leadership among operators of one installation."""
 
     async def acquire(self) -> None:
-        """Wait until this process leads."""
+        """Wait until this process leads. Called again while leading, it makes sure of that (renews) and returns."""
         ...
 
     async def lost(self) -> None:

@@ -17,7 +17,6 @@ from toolkeeper.clock import Clock
 from toolkeeper.reconcile.backoff import Backoff
 from toolkeeper.resources.meta import Key
 
-
 GRAIN = 0.001
 """The shortest sleep in seconds: rounding must not make a timer fire for ever just before its time."""
 

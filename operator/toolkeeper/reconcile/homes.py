@@ -1,0 +1,230 @@
+"""The toolboxes as the loop keeps them: a watch on each, who lives where, and who is to live where."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from toolkeeper.clock import Clock
+from toolkeeper.planning.observed import Observation, Snapshot, Unreachable
+from toolkeeper.planning.placement import Placement
+from toolkeeper.planning.world import Policy
+from toolkeeper.reconcile.backoff import Backoff
+from toolkeeper.reconcile.inventory import Difference, Inventory
+from toolkeeper.reconcile.observe import Watch, WatchSettings
+from toolkeeper.reconcile.planner import Place
+from toolkeeper.reconcile.ports import ToolboxClient
+from toolkeeper.reconcile.workqueue import Priority
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.meta import Key
+from toolkeeper.resources.toolbox import Toolbox
+
+BROKEN = Backoff(first=5.0, cap=60.0, floor=1.0)
+
+
+@dataclass(slots=True)
+class Home:
+    """One toolbox and what the loop remembers about it."""
+
+    watch: Watch
+    door: tuple[object, ...]
+    """Where and how it is reached; a change of it means another host."""
+    task: asyncio.Task[None] | None = None
+    orphans: Mapping[str, float] = field(default_factory=dict)
+    refusals: dict[Key, tuple[str, str, str, float]] = field(default_factory=dict)
+    """Server → (hash, reason, message, until): what it would not accept."""
+    residents: frozenset[Key] = frozenset()
+    """Servers that it was last seen with."""
+    facts: tuple[object, ...] = ()
+    """What placement depends on."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Homes:
+    """Every toolbox of the inventory."""
+
+    inventory: Inventory
+    place: Place
+    policy: Policy
+    connect: Callable[[Toolbox], ToolboxClient]
+    concerns: Callable[[Key, Priority], None]
+    """Called with each key that somebody should look after again."""
+    broken: Callable[[Key, Exception], None]
+    """Called when a watch ended with an error that nobody expected; it begins anew."""
+    clock: Clock
+    rng: Random
+    settings: WatchSettings
+    tasks: asyncio.TaskGroup | None = None
+    """Where the watches run."""
+    _homes: dict[Key, Home] = field(default_factory=dict)
+    _placements: Mapping[Key, Placement] = field(default_factory=dict)
+    _stale: bool = True
+    _where: dict[Key, set[Key]] = field(default_factory=dict)
+    """Server → toolboxes that were last seen with it."""
+    _remembered: dict[Key, set[str]] = field(default_factory=dict)
+    """Server → toolboxes that its status ever named."""
+
+    def get(self, toolbox: Key) -> Home | None:
+        """One of them, if it is known."""
+        return self._homes.get(toolbox)
+
+    def placements(self) -> Mapping[Key, Placement]:
+        """Where each server belongs, by what is known now."""
+        if self._stale:
+            self._stale = False
+            before, self._placements = self._placements, self._placed()
+            for key, placement in self._placements.items():
+                old = before.get(key)
+                if old != placement:
+                    if old is not None and old.toolbox is not None:
+                        self.concerns(old.toolbox, Priority.EDIT)
+                    self.concerns(key, Priority.EDIT)
+        return self._placements
+
+    def placement(self, server: Key) -> Placement | None:
+        """Where one server belongs."""
+        return self.placements().get(server)
+
+    def concerned_with(self, server: Key) -> set[Key]:
+        """The toolbox that it belongs to, and those that have something of it."""
+        found = set(self._where.get(server, ()))
+        placement = self.placement(server)
+        if placement is not None and placement.toolbox is not None:
+            found.add(placement.toolbox)
+        return found
+
+    def last_seen(self, toolbox: Key) -> Snapshot | None:
+        """What was last seen there, however long ago."""
+        home = self._homes.get(toolbox)
+        return None if home is None else home.watch.last_seen
+
+    def may_live_elsewhere(self, server: MCPServer, toolbox: Key) -> bool:
+        """Whether another toolbox was last seen with it, or was once named by its status and never seen since."""
+        if self._where.get(server.key, frozenset()) - {toolbox}:
+            return True
+        return server.key in self._remembered and any(
+            key != toolbox and home.watch.last_seen is None and self._is_remembered(server.key, key)
+            for key, home in self._homes.items()
+        )
+
+    def follow(self, difference: Difference) -> list[Key]:
+        """The inventory changed. Returns the toolboxes that are gone, or are reached in another way now."""
+        left: list[Key] = []
+        for gone in difference.removed:
+            if isinstance(gone, Toolbox):
+                self._close(gone.key)
+                left.append(gone.key)
+            elif isinstance(gone, MCPServer):
+                self._remembered.pop(gone.key, None)
+        for each in difference.changed:
+            if isinstance(each, Toolbox) and self._moved(each):
+                self._close(each.key)
+                self._open(each)
+                left.append(each.key)
+            elif isinstance(each, MCPServer) and each.status.toolbox:
+                self._remembered.setdefault(each.key, set()).add(each.status.toolbox)
+        if any(isinstance(each, Toolbox | MCPServer) for each in (*difference.changed, *difference.removed)):
+            self._stale = True
+        return left
+
+    def _moved(self, toolbox: Toolbox) -> bool:
+        home = self._homes.get(toolbox.key)
+        return home is None or home.door != _door(toolbox)
+
+    def _open(self, toolbox: Toolbox) -> None:
+        assert self.tasks is not None, "the operator is not running"
+        key = toolbox.key
+        watch = Watch(
+            lambda: self.connect(toolbox),
+            self.policy.installation,
+            lambda: self._changed(key),
+            clock=self.clock,
+            rng=self.rng,
+            settings=self.settings,
+        )
+        home = self._homes[key] = Home(watch, _door(toolbox))
+        home.task = self.tasks.create_task(self._watch(key, watch))
+
+    async def _watch(self, key: Key, watch: Watch) -> None:
+        failures = 0
+        while True:
+            try:
+                await watch.run()
+            except Exception as error:  # noqa: BLE001 - the outermost turn: one toolbox must not stop the others
+                failures += 1
+                self.broken(key, error)
+                await asyncio.sleep(BROKEN.delay(failures, self.rng))
+
+    def _close(self, key: Key) -> None:
+        home = self._homes.pop(key, None)
+        if home is None:
+            return
+        self._settle(key, home, frozenset())
+        self._stale = True
+        if home.task is not None:
+            home.task.cancel()
+
+    def _changed(self, key: Key) -> None:
+        """The watch of that toolbox has news."""
+        home = self._homes[key]
+        observation, before = home.watch.observation, home.residents
+        if isinstance(observation, Snapshot) and observation.runtime_ok:
+            here = (Key("MCPServer", each.namespace, each.server) for each in observation.containers)
+            self._settle(key, home, frozenset(here))
+        facts = _facts(observation, home.residents)
+        if facts != home.facts:
+            home.facts, self._stale = facts, True
+        self.concerns(key, Priority.DRIFT)
+        for server in before | home.residents:
+            self._tell_others(server, key)
+
+    def _settle(self, toolbox: Key, home: Home, residents: frozenset[Key]) -> None:
+        for server in home.residents - residents:
+            self._where[server].discard(toolbox)
+            if not self._where[server]:
+                del self._where[server]
+        for server in residents - home.residents:
+            self._where.setdefault(server, set()).add(toolbox)
+        home.residents = residents
+
+    def _tell_others(self, server: Key, toolbox: Key) -> None:
+        """A server that lives, or is to live, on several toolboxes: what happens on one matters to the others."""
+        for other in self.concerned_with(server):
+            if other != toolbox:
+                self.concerns(other, Priority.DRIFT)
+
+    def _placed(self) -> Mapping[Key, Placement]:
+        observations = {key: _held(home) for key, home in self._homes.items()}
+        servers, toolboxes = self.inventory.servers.values(), self.inventory.toolboxes.values()
+        return self.place(tuple(servers), tuple(toolboxes), observations, self.policy)
+
+    def _is_remembered(self, server: Key, toolbox: Key) -> bool:
+        names = self._remembered.get(server, ())
+        own = toolbox.namespace == server.namespace
+        return (toolbox.name if own else f"{toolbox.namespace}/{toolbox.name}") in names
+
+
+def _door(toolbox: Toolbox) -> tuple[object, ...]:
+    spec = toolbox.spec
+    return toolbox.metadata.uid, spec.endpoint, spec.agent, spec.token_ref, spec.tls
+
+
+def _held(home: Home) -> Observation:
+    """The observation for placement: a silent toolbox keeps what it was last seen with."""
+    seen = home.watch.observation
+    if isinstance(seen, Snapshot):
+        if seen.runtime_ok:
+            return seen
+        seen = Unreachable("RuntimeUnavailable", seen.runtime_message)
+    if home.watch.last_seen is None:
+        return seen
+    return replace(seen, held=frozenset((key.namespace, key.name) for key in home.residents))
+
+
+def _facts(observation: Observation, residents: frozenset[Key]) -> tuple[object, ...]:
+    if isinstance(observation, Snapshot):
+        capacity = (observation.capacity_memory, observation.capacity_nano_cpus)
+        return observation.runtime_ok, residents, capacity
+    return observation.reason, residents

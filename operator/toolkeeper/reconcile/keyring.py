@@ -1,0 +1,186 @@
+"""Secrets, as far as the loop touches them: digests to compare with, and values for the length of one call.
+
+A digest is keyed by the installation, so that it tells nobody whether two secrets are equal or what a guess is worth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from toolkeeper.clock import Clock
+from toolkeeper.errors import NotFound, NotReadyYet, Refused, ToolkeeperError, Unreachable
+from toolkeeper.reconcile.backoff import jittered
+from toolkeeper.reconcile.ports import Secret, Store
+
+Use = tuple[str, str]
+"""(secret, key) within a namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What is known of some secrets now."""
+
+    digests: Mapping[str, str]
+    """`<secret>/<key>` → digest of its value."""
+    problems: Mapping[str, str]
+    """`<secret>/<key>` → why there is none."""
+
+
+NOTHING = Versions({}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringSettings:
+    """Seconds throughout."""
+
+    every: float = 60.0
+    """Between readings of a secret that is in use."""
+    every_missing: float = 10.0
+    """Between readings of one that could not be read."""
+    patience: float = 5.0
+    """For one reading."""
+    unused_after: float = 900.0
+    """A secret that nobody asked about for so long is no longer read."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    digests: Mapping[str, str] = field(default_factory=dict)
+    problem: str = "it is being read"
+    read_at: float = float("-inf")
+    asked_at: float = 0.0
+
+
+class Keyring:
+    """Digests of the secrets in use, re-read now and then; `changed(namespace, name)` is called on a rotation."""
+
+    def __init__(
+        self,
+        store: Store,
+        key: bytes,
+        changed: Callable[[str, str], None],
+        *,
+        clock: Clock,
+        rng: Random,
+        settings: KeyringSettings | None = None,
+    ) -> None:
+        self._store, self._key, self._changed = store, key, changed
+        self._clock, self._rng = clock, rng
+        self._settings = settings or KeyringSettings()
+        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def versions(self, namespace: str, uses: Sequence[Use]) -> Versions:
+        """Digests of these. Reads what was never read, but waits for it only so long: nobody else should wait too."""
+        if not uses:
+            return NOTHING
+        now = self._clock.monotonic()
+        unknown = []
+        for name in {name for name, _ in uses}:
+            entry = self._entries.setdefault((namespace, name), _Entry())
+            entry.asked_at = now
+            if entry.read_at == float("-inf"):
+                unknown.append(self._read_soon(namespace, name))
+        if unknown:
+            await asyncio.wait(unknown, timeout=self._settings.patience)
+        return self._known(namespace, uses)
+
+    async def values(
+        self, namespace: str, uses: Iterable[Use], expected: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """The values, read now. Raises NotReadyYet when one is not what `expected` (by digest) was decided on."""
+        found: dict[str, str] = {}
+        secrets: dict[str, Secret] = {}
+        for name, key in uses:
+            if name not in secrets:
+                secrets[name] = await self._fetch(namespace, name)
+            value = secrets[name].values.get(key)
+            reference = f"{name}/{key}"
+            digest = None if value is None else self.digest(namespace, name, key, value)
+            if value is None or expected.get(reference, digest) != digest:
+                self._entries.pop((namespace, name), None)
+                self._changed(namespace, name)
+                raise NotReadyYet(f"the secret {namespace}/{reference} has just changed")
+            found[reference] = value
+        return found
+
+    def digest(self, namespace: str, name: str, key: str, value: str) -> str:
+        """16 hex digits that change with the value."""
+        text = "\0".join((namespace, name, key, value))
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:16]
+
+    async def run(self) -> None:
+        """Re-read what is in use, for ever."""
+        while True:
+            await asyncio.sleep(jittered(self._settings.every_missing, self._rng))
+            now = self._clock.monotonic()
+            for (namespace, name), entry in list(self._entries.items()):
+                if now - entry.asked_at > self._settings.unused_after:
+                    del self._entries[namespace, name]
+                elif entry.problem or now - entry.read_at >= self._settings.every:
+                    self._read_soon(namespace, name)
+
+    def refresh(self) -> None:
+        """Something in the store changed, perhaps a secret: read them all again soon."""
+        for namespace, name in list(self._entries):
+            self._read_soon(namespace, name)
+
+    def close(self) -> None:
+        """Stop reading."""
+        for task in self._reading.values():
+            task.cancel()
+
+    def _known(self, namespace: str, uses: Sequence[Use]) -> Versions:
+        digests, problems = {}, {}
+        for name, key in uses:
+            entry = self._entries.get((namespace, name)) or _Entry()
+            if key in entry.digests:
+                digests[f"{name}/{key}"] = entry.digests[key]
+            else:
+                problems[f"{name}/{key}"] = entry.problem or f"the secret {name} has no key {key}"
+        return Versions(digests, problems)
+
+    def _read_soon(self, namespace: str, name: str) -> asyncio.Task[None]:
+        known = self._reading.get((namespace, name))
+        if known is None:
+            known = asyncio.get_running_loop().create_task(self._read(namespace, name))
+            self._reading[namespace, name] = known
+            known.add_done_callback(lambda _: self._reading.pop((namespace, name), None))
+        return known
+
+    async def _read(self, namespace: str, name: str) -> None:
+        try:
+            secret = await self._fetch(namespace, name)
+        except (NotFound, Refused) as exc:
+            self._learn(namespace, name, {}, str(exc))
+        except ToolkeeperError as exc:
+            # Not knowing is not the same as gone: what was known stays in force.
+            entry = self._entries.get((namespace, name))
+            if entry is not None and not entry.digests:
+                self._learn(namespace, name, {}, f"it cannot be read now: {exc}")
+        else:
+            digests = {key: self.digest(namespace, name, key, value) for key, value in secret.values.items()}
+            self._learn(namespace, name, digests, "")
+
+    async def _fetch(self, namespace: str, name: str) -> Secret:
+        try:
+            async with asyncio.timeout(self._settings.patience):
+                return await self._store.secret(namespace, name)
+        except TimeoutError as exc:
+            raise Unreachable(
+                f"the secret {namespace}/{name} was not read in time", reason="StoreUnreachable"
+            ) from exc
+
+    def _learn(self, namespace: str, name: str, digests: Mapping[str, str], problem: str) -> None:
+        entry = self._entries.get((namespace, name))
+        if entry is None:
+            return
+        news = entry.digests != digests or entry.problem != problem
+        entry.digests, entry.problem, entry.read_at = digests, problem, self._clock.monotonic()
+        if news:
+            self._changed(namespace, name)

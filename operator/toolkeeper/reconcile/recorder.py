@@ -1,0 +1,202 @@
+"""What the loop tells people: metrics, the log of actions, log records. It decides nothing and never fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from toolkeeper.clock import Clock
+from toolkeeper.errors import ToolkeeperError
+from toolkeeper.planning.observed import Snapshot
+from toolkeeper.planning.world import Decision, World
+from toolkeeper.reconcile.executor import Outcome
+from toolkeeper.reconcile.inventory import Difference
+from toolkeeper.reconcile.ports import Resource
+from toolkeeper.resources.conditions import find
+from toolkeeper.resources.events import Event
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.meta import Key
+from toolkeeper.telemetry.actions import Action, ActionLog, Nowhere
+from toolkeeper.telemetry.logs import Log, Silent
+from toolkeeper.telemetry.metrics import OperatorMetrics
+
+OnPass = Callable[[World, Decision], None]
+"""Called with every decision before it is carried out: what `up` and `get -w` draw."""
+
+
+def _nobody(world: World, decision: Decision) -> None:
+    """Nobody watches."""
+
+
+@dataclass(slots=True)
+class Telemetry:
+    """Where the loop reports to."""
+
+    metrics: OperatorMetrics = field(default_factory=lambda: OperatorMetrics(CollectorRegistry()))
+    actions: ActionLog = field(default_factory=Nowhere)
+    log: Log = field(default_factory=Silent)
+    on_pass: OnPass = _nobody
+
+
+class Recorder:
+    """Turns what happens in the loop into figures and sentences."""
+
+    def __init__(self, telemetry: Telemetry, clock: Clock) -> None:
+        self._metrics, self._actions, self._log = telemetry.metrics, telemetry.actions, telemetry.log
+        self._on_pass, self._clock = telemetry.on_pass, clock
+        self._since: dict[Key, tuple[int, float, bool]] = {}
+        """Server → (generation, when its change was noticed, whether a host accepted it)."""
+
+    # The store.
+
+    def noticed(self, difference: Difference) -> None:
+        """A listing was believed."""
+        for each in difference.changed:
+            if isinstance(each, MCPServer) and each.status.observed_generation != each.metadata.generation:
+                self._edited(each.key, each.metadata.generation)
+        for each in difference.removed:
+            self._since.pop(each.key, None)
+        if difference.changed or difference.removed:
+            self._log.info("inventory", changed=len(difference.changed), removed=len(difference.removed))
+
+    def listed(self, problems: int) -> None:
+        """So many pieces of the source cannot be read."""
+        self._metrics.problems.set(problems)
+
+    def store_failed(self, what: str, error: BaseException) -> None:
+        """The store did not answer."""
+        self._log.warning("store", what=what, error=str(error))
+
+    def wrote(self, resource: Resource, error: ToolkeeperError | None) -> None:
+        """A status was written, or not."""
+        outcome = "written" if error is None else type(error).__name__.lower()
+        self._metrics.status_writes.labels(resource.kind, outcome).inc()
+        if error is not None:
+            self._log.info("status not written", **_names(resource.key), outcome=outcome, error=str(error))
+        elif isinstance(resource, MCPServer):
+            self._ready(resource)
+
+    def emitted(self, event: Event) -> None:
+        """An event was emitted."""
+        self._metrics.events.labels(event.reason).inc()
+        if event.reason == "DriftRepaired":
+            self._metrics.drift.labels("found").inc()
+        if event.reason in DEPLOYED:
+            outcome = DEPLOYED[event.reason]
+            self._metrics.deployments.labels(outcome, event.reason).inc()
+        self._log.info("event", **_names(event.key), reason=event.reason, message=event.message)
+
+    def released(self, server: MCPServer) -> None:
+        """A deleted server was let go."""
+        self._act("release", server.key, "nothing of it is left, or somebody gave up on it")
+
+    # The host.
+
+    def decided(self, world: World, decision: Decision) -> None:
+        """A pass decided this."""
+        reachable = isinstance(world.observation, Snapshot)
+        self._metrics.reachable.labels(_slashed(world.toolbox.key)).set(1 if reachable else 0)
+        self._on_pass(world, decision)
+
+    def claimed(self, toolbox: Key, error: Exception | None) -> None:
+        """A node was claimed, or not."""
+        outcome = "accepted" if error is None else type(error).__name__.lower()
+        self._metrics.requests.labels(_slashed(toolbox), "claim", outcome).inc()
+        if error is None:
+            self._act("claim", toolbox, "this operator leads")
+        else:
+            self._log.warning("claim", **_names(toolbox), error=str(error))
+
+    def acted(self, toolbox: Key, outcome: Outcome) -> None:
+        """A step was taken, or not."""
+        step, now = outcome.step, self._clock.now()
+        name = _slashed(toolbox)
+        if outcome.result != "skipped":
+            self._metrics.requests.labels(name, step.verb, outcome.result).inc()
+            self._metrics.request_seconds.labels(step.verb).observe(outcome.seconds)
+        if outcome.result == "accepted":
+            self._accepted(outcome)
+        action = Action(
+            at=now,
+            action=step.verb,
+            kind=step.server.kind,
+            namespace=step.server.namespace,
+            name=step.server.name,
+            because=step.because,
+            toolbox=name,
+            container=step.container,
+            outcome="conflict" if outcome.result == "fenced" else outcome.result,
+            detail=outcome.message,
+            seconds=outcome.seconds,
+        )
+        self._actions.record(action)
+
+    # The loop.
+
+    def passed(self, key: Key, outcome: str, seconds: float, depth: int) -> None:
+        """A key was worked on."""
+        self._metrics.reconciles.labels(key.kind, outcome).inc()
+        self._metrics.reconcile_seconds.labels(key.kind).observe(seconds)
+        self._metrics.queue_depth.set(depth)
+
+    def failed(self, key: Key, error: Exception) -> None:
+        """A pass ended with an error that nobody expected."""
+        self._log.error(
+            "pass failed", **_names(key), error=f"{type(error).__name__}: {error}", exc_info=error
+        )
+
+    def leads(self, leader: bool) -> None:
+        """Leadership began or ended."""
+        self._metrics.leader.set(1 if leader else 0)
+        self._log.info("leading" if leader else "no longer leading")
+
+    def _edited(self, key: Key, generation: int) -> None:
+        known = self._since.get(key)
+        if known is None or known[0] != generation:
+            self._since[key] = (generation, self._clock.monotonic(), False)
+
+    def _accepted(self, outcome: Outcome) -> None:
+        step = outcome.step
+        if step.verb == "restart":
+            self._metrics.restarts.labels("health").inc()
+        if step.verb != "create":
+            return
+        known = self._since.get(step.server)
+        if known is not None and not known[2]:
+            self._metrics.to_accepted.observe(self._clock.monotonic() - known[1])
+            self._since[step.server] = (known[0], known[1], True)
+
+    def _ready(self, server: MCPServer) -> None:
+        known = self._since.get(server.key)
+        ready = find(server.status.conditions, "Ready")
+        if known is None or ready is None or ready.status != "True":
+            return
+        if ready.observed_generation == known[0]:
+            self._metrics.to_ready.observe(self._clock.monotonic() - known[1])
+            del self._since[server.key]
+
+    def _act(self, action: str, key: Key, because: str) -> None:
+        self._actions.record(
+            Action(
+                at=self._clock.now(),
+                action=action,
+                kind=key.kind,
+                namespace=key.namespace,
+                name=key.name,
+                because=because,
+            )
+        )
+
+
+DEPLOYED = {"Ready": "succeeded", "RolledOut": "succeeded", "RolledBack": "rolled back"}
+"""Events that end a deployment."""
+
+
+def _slashed(key: Key) -> str:
+    return f"{key.namespace}/{key.name}"
+
+
+def _names(key: Key) -> dict[str, str]:
+    return {"kind": key.kind, "namespace": key.namespace, "name": key.name}

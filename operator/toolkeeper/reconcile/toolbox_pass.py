@@ -1,0 +1,326 @@
+"""The pass over one toolbox: gather what is wanted, decide, write it down, act, and leave the rest to the next look.
+
+observation ─┐
+inventory  ──┼─► World ─► decide ─► Decision ─► statuses ─► finalizers ─► calls ─► events
+secrets    ──┘                                  (memory first: what could not be written is not done)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from toolkeeper.clock import Clock
+from toolkeeper.errors import Conflict, Fenced, NotFound, NotReadyYet, ToolkeeperError
+from toolkeeper.planning.observed import Snapshot
+from toolkeeper.planning.plan import Step
+from toolkeeper.planning.world import Decision, Policy, Wanted, World
+from toolkeeper.reconcile.executor import Executor, Outcome, Target
+from toolkeeper.reconcile.homes import Home, Homes
+from toolkeeper.reconcile.inventory import Inventory
+from toolkeeper.reconcile.keyring import Keyring, Use
+from toolkeeper.reconcile.leadership import Leadership
+from toolkeeper.reconcile.planner import Planner
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, Resource, Store, ToolboxClient
+from toolkeeper.reconcile.recorder import Recorder
+from toolkeeper.reconcile.wanting import Renderings, wanted
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.meta import FINALIZER, Key
+from toolkeeper.resources.toolbox import Toolbox
+
+REFUSAL_SECONDS = 300.0
+"""How long a toolbox's refusal of a container is believed before it is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the loop does after a pass."""
+
+    again: bool = False
+    """Something failed on the way: try again after a back-off."""
+    relist: bool = False
+    """What we believe of the store is out of date."""
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What happened to each server's writes in this pass."""
+
+    dropped: set[Key] = field(default_factory=set)
+    relist: bool = False
+    again: bool = False
+
+    def drop(self, key: Key, error: ToolkeeperError) -> None:
+        self.dropped.add(key)
+        if isinstance(error, Conflict | NotFound):
+            self.relist = True
+        else:
+            self.again = True
+
+
+@dataclass(slots=True, kw_only=True)
+class ToolboxPass:
+    """Everything that a pass needs; `run` is one pass."""
+
+    store: Store
+    inventory: Inventory
+    homes: Homes
+    planner: Planner
+    policy: Policy
+    keyring: Keyring
+    executor: Executor
+    leadership: Leadership
+    recorder: Recorder
+    relist: Callable[[], Awaitable[bool]]
+    """Lists the store now; whether it shows everything."""
+    wrote: Callable[[Resource], None]
+    """Called with each resource whose status changed."""
+    clock: Clock
+    _renderings: Renderings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._renderings = Renderings(self.planner.render, self.keyring, self.policy.installation)
+
+    def uses(self, server: MCPServer) -> tuple[Use, ...]:
+        """The secrets that it needs."""
+        return self._renderings.uses(server)
+
+    def forget(self, server: Key) -> None:
+        """The server is gone."""
+        self._renderings.forget(server)
+
+    async def run(self, key: Key) -> Result:
+        """One pass. Raises Fenced when this process may no longer act."""
+        toolbox, home = self.inventory.toolboxes.get(key), self.homes.get(key)
+        if toolbox is None or home is None or not home.watch.settled:
+            return Result()
+        world = await self._gather(toolbox, home)
+        observed_at = home.watch.observed_at
+        decision = self.planner.decide(world)
+        self.recorder.decided(world, decision)
+        home.orphans = decision.orphans
+        notes = _Notes()
+        await self._write(world, decision, notes)
+        await self._act(world, decision, home, notes)
+        for event in decision.events:
+            if event.key not in notes.dropped:
+                await self.store.emit(event)
+                self.recorder.emitted(event)
+        self._wake(key, home, decision, observed_at)
+        return Result(again=notes.again, relist=notes.relist)
+
+    async def _gather(self, toolbox: Toolbox, home: Home) -> World:
+        observation = home.watch.observation
+        snapshot = observation if isinstance(observation, Snapshot) else None
+        features = frozenset(snapshot.features) if snapshot is not None else frozenset[str]()
+        servers: list[Wanted] = []
+        for server in self._concerned(toolbox.key, home):
+            rendered, versions = await self._renderings.rendered(server, features)
+            # What was edited or deleted while a secret was read is decided on as it is now.
+            if self.inventory.servers.get(server.key) is server:
+                refused = self._refusal(home, server.key, rendered.hash)
+                servers.append(
+                    wanted(server, rendered, versions, toolbox=toolbox.key, homes=self.homes, refused=refused)
+                )
+        return World(
+            toolbox=toolbox,
+            servers=tuple(servers),
+            observation=observation,
+            policy=self.policy,
+            now=self.clock.now(),
+            clock=self.clock.monotonic(),
+            complete=self.inventory.complete,
+            orphans=home.orphans,
+        )
+
+    def _concerned(self, toolbox: Key, home: Home) -> list[MCPServer]:
+        """The servers that belong to the toolbox or have a container there, sorted by key."""
+        keys = {key for key, each in self.homes.placements().items() if each.toolbox == toolbox}
+        found = (self.inventory.servers.get(key) for key in sorted(keys | home.residents))
+        return [each for each in found if each is not None and not _is_let_go(each)]
+
+    def _refusal(self, home: Home, server: Key, spec_hash: str) -> tuple[str, str] | None:
+        known = home.refusals.get(server)
+        if known is None:
+            return None
+        refused_hash, reason, message, until = known
+        if refused_hash != spec_hash or self.clock.monotonic() >= until:
+            del home.refusals[server]
+            return None
+        return reason, message
+
+    # Writing it down.
+
+    async def _write(self, world: World, decision: Decision, notes: _Notes) -> None:
+        """Every status that changes; and of every server that is acted upon, so that acting on an old version fails."""
+        changing = {each.key: each for each in decision.servers}
+        acted_upon = {step.server for step in decision.plan.steps}
+        written: list[Resource] = [
+            changing.get(each.server.key, each.server)
+            for each in world.servers
+            if each.server.key in changing or each.server.key in acted_upon
+        ]
+        if decision.toolbox is not None:
+            written.append(decision.toolbox)
+        await _each(self._write_status(each, notes) for each in written)
+        first = {step.server: step for step in decision.plan.steps if step.verb == "create"}
+        await _each(self._hold(key, notes) for key in first if key not in notes.dropped)
+        await _each(self._release(key, notes) for key in decision.released if key not in notes.dropped)
+
+    async def _write_status(self, resource: Resource, notes: _Notes) -> None:
+        try:
+            stored = await self.store.write_status(resource)
+        except ToolkeeperError as error:
+            notes.drop(resource.key, error)
+            self.recorder.wrote(resource, error)
+        else:
+            self.inventory.put(stored)
+            self.recorder.wrote(stored, None)
+            self.wrote(stored)
+
+    async def _hold(self, key: Key, notes: _Notes) -> None:
+        """Our finalizer, before the first create: whatever is deleted from now on, is cleaned up."""
+        server = self.inventory.servers.get(key)
+        if server is None:
+            notes.dropped.add(key)
+        elif FINALIZER not in server.metadata.finalizers:
+            try:
+                self.inventory.put(await self.store.set_finalizer(server, present=True))
+            except ToolkeeperError as error:
+                notes.drop(key, error)
+
+    async def _release(self, key: Key, notes: _Notes) -> None:
+        server = self.inventory.servers.get(key)
+        if server is None:
+            return
+        try:
+            await self.store.set_finalizer(server, present=False)
+        except ToolkeeperError as error:
+            notes.drop(key, error)
+        else:
+            self.recorder.released(server)
+            notes.relist = True
+
+    # Acting.
+
+    async def _act(self, world: World, decision: Decision, home: Home, notes: _Notes) -> None:
+        snapshot, client, toolbox = world.observation, home.watch.client, world.toolbox
+        if not isinstance(snapshot, Snapshot) or client is None or toolbox.spec.paused:
+            return
+        if self.executor.waits(toolbox.key) > 0 or not home.watch.settled:
+            return
+        claim = await self._claim(toolbox.key, client, snapshot, home, notes)
+        steps = await self._admitted(world, decision, notes)
+        if claim is None or not steps:
+            return
+        servers = {each.server.key: each.server for each in world.servers}
+
+        async def request(step: Step) -> InstanceRequest:
+            return await self._request(step, servers[step.server])
+
+        with home.watch.acting():
+            outcomes = await self.executor.run(
+                Target(toolbox.key, client, claim, home.watch.answers, request), steps
+            )
+        for outcome in outcomes:
+            self._conclude(toolbox.key, home, outcome, notes)
+
+    async def _claim(
+        self, toolbox: Key, client: ToolboxClient, snapshot: Snapshot, home: Home, notes: _Notes
+    ) -> Claim | None:
+        """The right to act. Asked for as soon as a toolbox is seen: from then on no former leader can write to it."""
+        held = self.leadership.held(toolbox, snapshot)
+        if held is not None:
+            return held
+        try:
+            with home.watch.acting():
+                claim = await self.leadership.claim(toolbox, client, snapshot)
+        except Fenced:
+            raise
+        except (ToolkeeperError, TimeoutError) as error:
+            self.recorder.claimed(toolbox, error)
+            notes.again = notes.again or not isinstance(error, Conflict)
+            return None
+        self.recorder.claimed(toolbox, None)
+        return claim
+
+    async def _admitted(self, world: World, decision: Decision, notes: _Notes) -> Sequence[Step]:
+        """The steps that may be taken: their memory is written, and an owner's absence was checked again just now."""
+        steps = [step for step in decision.plan.steps if step.server not in notes.dropped]
+        known = {each.server.key for each in world.servers}
+        if all(step.server in known for step in steps):
+            return steps
+        sure = await self.relist()
+        return [
+            step
+            for step in steps
+            if step.server in known or (sure and self.inventory.get(step.server) is None)
+        ]
+
+    async def _request(self, step: Step, server: MCPServer) -> InstanceRequest:
+        assert step.instance is not None, "a create without what to create"
+        secrets = [each.secret for each in step.instance.env] + [each.secret for each in step.instance.files]
+        expected = {f"{each.name}/{each.key}": each.version for each in secrets if each is not None}
+        namespace, uses = server.metadata.namespace, self._renderings.uses(server)
+        try:
+            values = dict(await self.keyring.values(namespace, uses, expected))
+        except NotReadyYet:
+            raise
+        except ToolkeeperError as exc:
+            raise NotReadyYet(f"the secrets of {server.key} cannot be read: {exc}") from exc
+        pull = server.spec.pull_secret_ref
+        return InstanceRequest(
+            namespace=namespace,
+            server=server.metadata.name,
+            hash=step.hash,
+            uid=step.uid,
+            instance=step.instance,
+            secrets={name: value for name, value in values.items() if name in expected},
+            registry_username=values.get(f"{pull}/username", ""),
+            registry_password=values.get(f"{pull}/password", ""),
+        )
+
+    def _conclude(self, toolbox: Key, home: Home, outcome: Outcome, notes: _Notes) -> None:
+        step = outcome.step
+        self.recorder.acted(toolbox, outcome)
+        if outcome.result == "refused" and step.verb == "create":
+            until = self.clock.monotonic() + REFUSAL_SECONDS
+            home.refusals[step.server] = (step.hash, outcome.reason, outcome.message, until)
+        elif (
+            outcome.result == "refused"
+            or (outcome.result == "conflict" and step.verb == "create")
+            or outcome.result == "unreachable"
+        ):
+            notes.again = True
+
+    def _wake(self, key: Key, home: Home, decision: Decision, observed_at: float) -> None:
+        """Ages are as old as the observation; whatever time alone would decide is decided on a fresh look."""
+        now, waits = self.clock.monotonic(), self.executor.waits(key)
+        after = decision.plan.wake_after
+        times = [] if after is None else [max(SHORTEST_WAKE, after - (now - observed_at))]
+        if waits > 0:
+            times.append(waits)
+        times += [until - now for *_, until in home.refusals.values() if until > now]
+        home.watch.wake(min(times) if times else None)
+
+
+def _is_let_go(server: MCPServer) -> bool:
+    """Deleted, and only others still hold it: it is none of our business any more."""
+    return server.metadata.deletion_timestamp is not None and FINALIZER not in server.metadata.finalizers
+
+
+SHORTEST_WAKE = 0.25
+"""Seconds: looking again sooner would be polling."""
+
+
+async def _each(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All of them; beside each other, if there is more than one."""
+    waiting = list(calls)
+    if len(waiting) == 1:
+        await waiting[0]
+    elif waiting:
+        async with asyncio.TaskGroup() as group:
+            for call in waiting:
+                group.create_task(call)

@@ -1,0 +1,90 @@
+"""Structured logs: JSON lines for machines, short lines for people, and no secret in either."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Literal, Protocol, TextIO
+
+import structlog
+
+Format = Literal["json", "console"]
+Level = Literal["debug", "info", "warning", "error"]
+_LEVELS: Mapping[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+HIDDEN = "[hidden]"
+SECRET_KEYS = re.compile(
+    r"secret|token|password|passwd|authorization|credential|cookie|api_?key|private", re.IGNORECASE
+)
+"""Names under which a value is never logged, whatever it is."""
+SECRET_TEXT = re.compile(
+    r"(?P<bearer>(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}|(?P<login>://)[^/\s:@]+:[^/\s@]+(?=@)", re.IGNORECASE
+)
+"""What looks like a credential inside a text: an Authorization value, a password in a URL."""
+
+
+class Log(Protocol):
+    """What the programs need of a logger; structlog's fit, and so does a list in a test."""
+
+    def debug(self, event: str, /, **keys: Any) -> Any: ...
+
+    def info(self, event: str, /, **keys: Any) -> Any: ...
+
+    def warning(self, event: str, /, **keys: Any) -> Any: ...
+
+    def error(self, event: str, /, **keys: Any) -> Any: ...
+
+
+class Silent:
+    """A log that nobody reads."""
+
+    def debug(self, event: str, /, **keys: Any) -> None:
+        pass
+
+    info = warning = error = debug
+
+
+def configured(
+    *, format: Format = "json", level: Level = "info", stream: TextIO | None = None, **bound: str
+) -> Log:
+    """A logger for one program; `bound` keys (program, installation) are in every record."""
+    stream = stream or sys.stderr
+    render: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if format == "json"
+        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    )
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info if format == "json" else _as_it_is,
+        hide_secrets,
+        render,
+    ]
+    logger: Log = structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        cache_logger_on_first_use=True,
+    ).bind(**bound)
+    return logger
+
+
+def hide_secrets(logger: object, method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: values under telling names, and credentials inside texts, become `[hidden]`."""
+    for name, value in record.items():
+        if SECRET_KEYS.search(name):
+            record[name] = HIDDEN
+        elif isinstance(value, str):
+            record[name] = hidden(value)
+    return record
+
+
+def hidden(text: str) -> str:
+    """The text without what looks like a credential."""
+    return SECRET_TEXT.sub(lambda match: f"{match['bearer'] or match['login']}{HIDDEN}", text)
+
+
+def _as_it_is(logger: object, method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return record
