@@ -31,7 +31,6 @@ from toolkeeper.node.images import Credentials, Images
 from toolkeeper.node.networks import Networks
 from toolkeeper.node.runtime import ByteStream, Capacity, Seen, Sight, Step, Usage
 from toolkeeper.planning.observed import DockerState
-from toolkeeper.planning.observed import DockerState
 from toolkeeper.reconcile.ports import InstanceRequest
 
 Json = dict[str, Any]
