@@ -257,7 +257,3 @@ class DockerRuntime:
 
 def _silent(state: DockerState, text: str) -> None:
     """A step that nobody follows."""
-
-
-def _silent(state: DockerState, text: str) -> None:
-    """Nobody watches."""
