@@ -29,7 +29,10 @@ def lines(servers: Sequence[MCPServer], containers: Sequence[Container]) -> list
     by_server: dict[tuple[str, str], list[Container]] = {}
     for each in containers:
         by_server.setdefault((each.namespace, each.server), []).append(each)
-    return [_line(server, by_server.get((server.metadata.namespace, server.metadata.name), [])) for server in servers]
+    return [
+        _line(server, by_server.get((server.metadata.namespace, server.metadata.name), []))
+        for server in servers
+    ]
 
 
 def _line(server: MCPServer, containers: Sequence[Container]) -> Line:

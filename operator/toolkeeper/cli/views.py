@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkeeper.cli.output import age, table
 from toolkeeper.reconcile.ports import Resource
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.conditions import Condition, find
-from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.toolbox import Toolbox
+
+
+class Happening(NamedTuple):
+    """One line of events."""
+
+    at: datetime
+    count: int
+    type: str
+    reason: str
+    message: str
+
 
 KINDS: dict[str, str] = {
     "mcpserver": "MCPServer", "mcpservers": "MCPServer", "mcp": "MCPServer", "server": "MCPServer",
@@ -105,7 +115,9 @@ def source(server: MCPServer) -> str:
     return spec.remote.url if spec.remote is not None else "-"
 
 
-def describe(resource: Resource, events: Sequence[Event], now: datetime, remedy: Callable[[str], str]) -> str:
+def describe(
+    resource: Resource, events: Sequence[Happening], now: datetime, remedy: Callable[[str], str]
+) -> str:
     """Everything about one resource, with the remedy under each condition that is not as it should be."""
     lines = [
         f"Name:         {resource.metadata.name}",
@@ -124,8 +136,11 @@ def describe(resource: Resource, events: Sequence[Event], now: datetime, remedy:
     lines += ["", "Conditions:", *_conditions(resource.status.conditions, now, remedy)]
     lines += ["", "Events:"]
     if events:
-        rows = [(age(each.at, now), each.type, each.reason, each.message) for each in events]
-        lines += [f"  {line}" for line in table(("AGE", "TYPE", "REASON", "MESSAGE"), rows).splitlines()]
+        happened = [
+            (age(each.at, now), str(each.count), each.type, each.reason, each.message) for each in events
+        ]
+        header = ("AGE", "COUNT", "TYPE", "REASON", "MESSAGE")
+        lines += [f"  {line}" for line in table(header, happened).splitlines()]
     else:
         lines.append("  none")
     return "\n".join(lines)
@@ -150,10 +165,18 @@ def _server_facts(server: MCPServer) -> list[str]:
     if status.history:
         lines += ["History:"]
         rows = [
-            (str(len(status.history) - index), each.outcome, each.hash[10:18], each.image or "-", each.reason or "-")
+            (
+                str(len(status.history) - index),
+                each.outcome,
+                each.hash[10:18],
+                each.image or "-",
+                each.reason or "-",
+            )
             for index, each in enumerate(reversed(status.history))
         ]
-        lines += [f"  {line}" for line in table(("NO", "OUTCOME", "HASH", "IMAGE", "REASON"), rows).splitlines()]
+        lines += [
+            f"  {line}" for line in table(("NO", "OUTCOME", "HASH", "IMAGE", "REASON"), rows).splitlines()
+        ]
     return lines
 
 
@@ -176,13 +199,13 @@ def _toolbox_facts(toolbox: Toolbox) -> list[str]:
     return [f"{name + ':':<13} {value}" for name, value in facts if value]
 
 
-def _conditions(
-    conditions: Iterable[Condition], now: datetime, remedy: Callable[[str], str]
-) -> list[str]:
+def _conditions(conditions: Iterable[Condition], now: datetime, remedy: Callable[[str], str]) -> list[str]:
     lines = []
     for each in conditions:
         since = age(each.last_transition_time, now)
-        lines.append(f"  {each.type:<16} {each.status:<8} {each.reason:<24} {since:>5}  {each.message}".rstrip())
+        lines.append(
+            f"  {each.type:<16} {each.status:<8} {each.reason:<24} {since:>5}  {each.message}".rstrip()
+        )
         good = "False" if each.type in {"Stalled", "Reconciling", "RolledBack"} else "True"
         advice = remedy(each.reason) if each.status != good else ""
         if advice:

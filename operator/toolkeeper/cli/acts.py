@@ -1,0 +1,113 @@
+"""`toolkeeper start`, `stop`, `restart`, `rollback`, `pause`, `resume`: verbs on one resource.
+
+In a store that can be written they change the resource. On an object of a directory they are overrides beside it,
+valid until its file is edited; `describe` shows them with the patch that makes them permanent.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from toolkeeper.cli.opening import namespace_option, run, store_options
+from toolkeeper.cli.output import output_option, write_document
+from toolkeeper.cli.selecting import missing, one
+from toolkeeper.clock import SystemClock
+from toolkeeper.errors import Invalid, NotFound
+from toolkeeper.reconcile.ports import Resource
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.meta import Key
+from toolkeeper.stores.directory import DirectoryStore
+from toolkeeper.wiring.places import Place
+from toolkeeper.wiring.stores import inner, opened
+
+
+def _verb(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        command = store_options(output_option()(namespace_option(function)))
+        command = click.argument("what", nargs=-1, required=True, metavar="KIND NAME")(command)
+        return click.command(name, help=text, epilog=f"\b\nExample:\n  {example}")(command)
+
+    return decorate
+
+
+async def _act(
+    place: Place, key: Key, verb: str, value: Callable[[Resource], str], done: str, output: str
+) -> None:
+    async with opened(place) as store:
+        try:
+            current = await store.get(key)
+        except NotFound as exc:
+            raise click.ClickException(missing(key, (await store.list()).resources)) from exc
+        after = await store.patch(key, verb, value(current), actor=getpass.getuser())
+        kept = isinstance(inner(store), DirectoryStore)
+    if output != "table":
+        write_document(after.model_dump(mode="json", by_alias=True, exclude_none=True), output)
+        return
+    note = " (until its file is edited; `describe` shows the permanent patch)" if kept else ""
+    click.echo(f"{key.kind.lower()}/{key.name} {done}{note}")
+
+
+@_verb("start", "Start a stopped server.", "toolkeeper start server time")
+def start_command(what: tuple[str, ...], namespace: str, output: str, place: Place) -> None:
+    run(_act(place, one(what, namespace), "run", lambda _: "true", "will run", output))
+
+
+@_verb("stop", "Stop a server and keep its container.", "toolkeeper stop server time")
+def stop_command(what: tuple[str, ...], namespace: str, output: str, place: Place) -> None:
+    run(_act(place, one(what, namespace), "run", lambda _: "false", "will stop", output))
+
+
+@_verb(
+    "restart",
+    "Restart a server; its new container takes over when it answers.",
+    "toolkeeper restart server time",
+)
+def restart_command(what: tuple[str, ...], namespace: str, output: str, place: Place) -> None:
+    now = SystemClock().now().isoformat()
+    run(_act(place, one(what, namespace), "restart", lambda _: now, "restarts", output))
+
+
+@_verb("pause", "Observe a resource without acting on it.", "toolkeeper pause server time")
+def pause_command(what: tuple[str, ...], namespace: str, output: str, place: Place) -> None:
+    run(_act(place, one(what, namespace), "pause", lambda _: "true", "is paused", output))
+
+
+@_verb("resume", "Act on a paused resource again.", "toolkeeper resume server time")
+def resume_command(what: tuple[str, ...], namespace: str, output: str, place: Place) -> None:
+    run(_act(place, one(what, namespace), "pause", lambda _: "false", "is no longer paused", output))
+
+
+@click.option("--to", "number", type=click.IntRange(1), help="Number in the history that `describe` shows.")
+def _rollback(what: tuple[str, ...], namespace: str, output: str, place: Place, number: int | None) -> None:
+    def earlier(resource: Resource) -> str:
+        return json.dumps(_earlier(resource, number))
+
+    run(_act(place, one(what, namespace), "rollback", earlier, "returns to an earlier version", output))
+
+
+rollback_command = _verb(
+    "rollback",
+    "Return to an earlier version of a server (by default the last one that worked).",
+    "toolkeeper rollback server time --to 2",
+)(_rollback)
+
+
+def _earlier(resource: Resource, number: int | None) -> dict[str, object]:
+    if not isinstance(resource, MCPServer):
+        raise Invalid("only servers have a history")
+    history = resource.status.history
+    if number is not None:
+        if number > len(history):
+            raise Invalid(f"the history has {len(history)} entries; `describe` lists them")
+        return history[number - 1].spec
+    worked = [
+        each for each in history if each.outcome == "Succeeded" and each.hash != resource.status.wanted_hash
+    ]
+    if not worked:
+        raise Invalid("no earlier version of this server ever worked; name one with --to")
+    return worked[-1].spec

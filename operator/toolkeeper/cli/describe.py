@@ -1,0 +1,81 @@
+"""`toolkeeper describe`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from toolkeeper.cli.opening import namespace_option, run, store_options
+from toolkeeper.cli.output import output_option, write_document
+from toolkeeper.cli.selecting import missing, one
+from toolkeeper.cli.views import Happening, describe
+from toolkeeper.clock import SystemClock
+from toolkeeper.errors import NotFound
+from toolkeeper.resources.meta import Key
+from toolkeeper.resources.reasons import remedy
+from toolkeeper.stores.overrides import PATCHES, Override
+from toolkeeper.wiring.places import Place
+from toolkeeper.wiring.stores import opened, overrides
+
+EPILOG = """\b
+Examples:
+  toolkeeper describe server time
+  toolkeeper describe toolbox local
+"""
+
+
+@click.command("describe", epilog=EPILOG)
+@click.argument("what", nargs=-1, required=True, metavar="KIND NAME")
+@namespace_option
+@output_option()
+@store_options
+def describe_command(what: tuple[str, ...], namespace: str, output: str, place: Place) -> None:
+    """Say everything about one resource: state, conditions, history, events, and what to do about problems."""
+    run(_describe(place, one(what, namespace), output))
+
+
+def _patch(override: Override) -> str:
+    """The edit of the file that makes the override permanent, as one line of JSON."""
+    patch = PATCHES[override.verb](override.value)
+    document = {
+        **({"metadata": {"annotations": dict(patch.annotations)}} if patch.annotations else {}),
+        **({"spec": dict(patch.spec)} if patch.spec else {}),
+    }
+    return json.dumps(document, ensure_ascii=False)
+
+
+async def _describe(place: Place, key: Key, output: str) -> None:
+    async with opened(place) as store:
+        try:
+            resource = await store.get(key)
+        except NotFound as exc:
+            raise click.ClickException(missing(key, (await store.list()).resources)) from exc
+        events = await store.events(key)
+        if output != "table":
+            document = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+            document["events"] = [
+                {
+                    "type": each.event.type,
+                    "reason": each.event.reason,
+                    "message": each.event.message,
+                    "count": each.count,
+                    "lastAt": each.last_at.isoformat(),
+                }
+                for each in events
+            ]
+            write_document(document, output)
+            return
+        happened = [
+            Happening(each.last_at, each.count, each.event.type, each.event.reason, each.event.message)
+            for each in events
+        ]
+        click.echo(describe(resource, happened, SystemClock().now(), remedy))
+        for each in await overrides(store, key):
+            state = "in force" if each.in_force else "ended by an edit of the file"
+            click.echo(f"Override:     {each.verb} by {each.actor or 'somebody'}, {state}")
+            if each.in_force:
+                click.echo(f"  permanent with: {_patch(each)}")
+        for problem in (await store.list()).problems:
+            if problem.key in (None, key):
+                click.echo(f"Problem:      {problem.source}: {problem.message}")

@@ -1,0 +1,113 @@
+"""What `up` draws on: a live table on a terminal, a line per change elsewhere, nothing for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from toolkeeper.cli.progress import Line, tools, where
+from toolkeeper.resources.conditions import is_true
+from toolkeeper.resources.mcpserver import MCPServer
+
+_MARKS = {"ready": ("●", "green"), "busy": ("◌", "yellow"), "failed": ("✗", "red"), "idle": ("○", "dim")}
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def say(self, text: str) -> None: ...
+    def draw(self, lines: Sequence[Line], problems: Sequence[str]) -> None: ...
+    def finish(self, servers: Sequence[MCPServer]) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def display(*, quiet: bool) -> Display:
+    """The one that fits where output goes; progress of a quiet run goes to standard error."""
+    console = Console(stderr=quiet, highlight=False, soft_wrap=True)
+    return _Table(console) if console.is_terminal and not quiet else _Log(console)
+
+
+class _Log:
+    """A line for each change."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._shown: dict[str, str] = {}
+        self._finished = ""
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(text))
+
+    def draw(self, lines: Sequence[Line], problems: Sequence[str]) -> None:
+        for each in lines:
+            # Percentages would be a line each: what matters in a log is the state.
+            said = str(each) if each.mark != "busy" else f"{each.name}  {each.state}"
+            if self._shown.get(each.name) != said:
+                self._shown[each.name] = said
+                self.say(f"{_MARKS[each.mark][0]} {each if each.mark != 'busy' else said}")
+        for each in problems:
+            if self._shown.get(each) is None:
+                self._shown[each] = each
+                self.say(f"✗ {each}")
+        for gone in self._shown.keys() - {line.name for line in lines} - set(problems):
+            del self._shown[gone]
+
+    def finish(self, servers: Sequence[MCPServer]) -> None:
+        text = summary(servers)
+        if text != self._finished:
+            self._finished = text
+            self.say(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class _Table(_Log):
+    """A table that is drawn over itself."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live = Live(console=console, refresh_per_second=8)
+
+    def draw(self, lines: Sequence[Line], problems: Sequence[str]) -> None:
+        grid = Table.grid(padding=(0, 2))
+        for each in lines:
+            mark, style = _MARKS[each.mark]
+            grid.add_row(Text(mark, style=style), each.name, Text(each.state, style=style), Text(each.detail))
+        for problem in problems:
+            grid.add_row(Text("✗", style="red"), "", Text("manifest", style="red"), Text(problem))
+        self._live.update(grid)
+
+    def finish(self, servers: Sequence[MCPServer]) -> None:
+        pass  # the table says it already
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+
+def summary(servers: Sequence[MCPServer]) -> str:
+    """How many are ready, and each server's endpoint and tools."""
+    ready = sum(is_true(each.status.conditions, "Ready") for each in servers)
+    width = max((len(each.metadata.name) for each in servers), default=0)
+    rows = [f"  {each.metadata.name.ljust(width)}  {where(each)}  {tools(each)}" for each in servers]
+    return "\n".join((f"{ready} of {len(servers)} servers ready", *rows))

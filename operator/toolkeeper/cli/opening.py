@@ -1,0 +1,83 @@
+"""The options that say which store a command speaks to, and opening it for the length of the command."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from toolkeeper.errors import ToolkeeperError
+
+Answer = TypeVar("Answer")
+
+OPTIONS = (
+    click.option(
+        "--store",
+        type=click.Choice(["directory", "sqlite"]),
+        envvar="TOOLKEEPER_STORE",
+        help="Where resources are kept. Default: what `up` or `operator` runs on here, else sqlite.",
+    ),
+    click.option(
+        "--path",
+        type=click.Path(path_type=Path),
+        envvar="TOOLKEEPER_PATH",
+        help="The directory, or the SQLite file.",
+    ),
+    click.option(
+        "--state-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="TOOLKEEPER_STATE_DIR",
+        help="Where status is kept. Default: ~/.local/state/toolkeeper.",
+    ),
+    click.option("--installation", envvar="TOOLKEEPER_INSTALLATION", help="Name of this control plane."),
+)
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--store`, `--path`, `--state-dir`, `--installation`, handed to the command as one `place` argument."""
+
+    @functools.wraps(command)
+    def with_place(
+        *args: Any,
+        store: str | None,
+        path: Path | None,
+        state_dir: Path | None,
+        installation: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        from toolkeeper.wiring.places import place_of  # noqa: PLC0415 – not needed for --help
+
+        try:
+            place = place_of(store, path, state_dir=state_dir, installation=installation)
+        except ToolkeeperError as exc:
+            raise click.ClickException(str(exc)) from exc
+        return command(*args, place=place, **kwargs)
+
+    for option in reversed(OPTIONS):
+        with_place = option(with_place)
+    return with_place
+
+
+def namespace_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`-n NAMESPACE`."""
+    option = click.option("-n", "--namespace", default="default", show_default=True, help="Namespace.")
+    return option(command)
+
+
+def run(work: Awaitable[Answer]) -> Answer:
+    """Run an asynchronous command; say an error of ours in one line and exit 1, 130 after Ctrl-C."""
+
+    async def whole() -> Answer:
+        return await work
+
+    try:
+        return asyncio.run(whole())
+    except ToolkeeperError as exc:
+        raise click.ClickException(str(exc)) from exc
+    except KeyboardInterrupt:
+        sys.exit(130)

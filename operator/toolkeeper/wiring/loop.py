@@ -1,0 +1,135 @@
+"""An operator with everything around it: store, lease, telemetry, and its own small HTTP port."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prometheus_client import CollectorRegistry
+
+from toolkeeper.clock import SystemClock
+from toolkeeper.errors import ToolkeeperError
+from toolkeeper.planning.world import Policy
+from toolkeeper.reconcile.operator import Operator
+from toolkeeper.reconcile.recorder import Telemetry
+from toolkeeper.resources.meta import Key
+from toolkeeper.stores import journal
+from toolkeeper.stores.lease import FileLease
+from toolkeeper.telemetry.actions import Action, Logged
+from toolkeeper.telemetry.logs import Format, Level, Log, Silent, configured
+from toolkeeper.telemetry.metrics import OperatorMetrics
+from toolkeeper.wiring.places import Place, digest_key, forget, remember
+from toolkeeper.wiring.port import heartbeat, serving
+from toolkeeper.wiring.stores import Source, connector, inner, opened
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """What can be said about an operator on the command line."""
+
+    allow_prune: bool = False
+    metrics: str | None = None
+    """`host:port` of metrics, /healthz and /readyz."""
+    log_format: Format = "console"
+    log_level: Level | Literal["silent"] = "info"
+
+
+async def run_operator(place: Place, options: LoopOptions) -> None:
+    """Run until cancelled. Raises Fenced when another operator of the installation took over."""
+    log = log_of(options, place)
+    async with opened(place, allow_prune=options.allow_prune) as store:
+        remember(place)
+        log.info("operator starts", store=place.kind, path=str(place.path), origin=place.origin)
+        metrics = OperatorMetrics(CollectorRegistry())
+        try:
+            async with (
+                operator_of(place, store, log, options=options, metrics=metrics) as operator,
+                serving(options.metrics, metrics.registry) as beat,
+                heartbeat(beat),
+            ):
+                await operator.run()
+        finally:
+            forget(place)
+
+
+@asynccontextmanager
+async def operator_of(
+    place: Place,
+    store: Source,
+    log: Log,
+    *,
+    options: LoopOptions,
+    metrics: OperatorMetrics | None = None,
+    clock: SystemClock | None = None,
+) -> AsyncIterator[Operator]:
+    """An operator of that place; what it did is in its log and in the store once the context ends."""
+    async with _recording(store) as record:
+        yield Operator(
+            store,
+            connector(store),
+            FileLease(place.folder / "lease"),
+            policy=Policy(installation=place.installation, allow_prune=options.allow_prune),
+            digest_key=digest_key(place),
+            clock=clock or SystemClock(),
+            rng=random.Random(),  # noqa: S311 – jitter, not cryptography
+            telemetry=Telemetry(
+                metrics=metrics or OperatorMetrics(CollectorRegistry()),
+                actions=Logged(log, record),
+                log=log,
+            ),
+        )
+
+
+def log_of(options: LoopOptions, place: Place) -> Log:
+    """The log that was asked for."""
+    if options.log_level == "silent":
+        return Silent()
+    return configured(
+        format=options.log_format,
+        level=options.log_level,
+        program="operator",
+        installation=place.installation,
+    )
+
+
+@asynccontextmanager
+async def _recording(store: Source) -> AsyncIterator[Callable[[Action], None]]:
+    """Keeps control actions in the store, in order, without anybody waiting for it."""
+    waiting: asyncio.Queue[Action] = asyncio.Queue()
+
+    async def keep() -> None:
+        while True:
+            action = await waiting.get()
+            try:
+                await inner(store).record(_kept(action))
+            except ToolkeeperError:
+                continue  # the log has it; a store that is gone says so elsewhere
+            finally:
+                waiting.task_done()
+
+    keeper = asyncio.create_task(keep(), name="action log")
+    try:
+        yield waiting.put_nowait
+        async with asyncio.timeout(2.0):
+            await waiting.join()
+    except TimeoutError:
+        pass
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+
+
+def _kept(action: Action) -> journal.Action:
+    outcomes: dict[str, Any] = {"refused": "refused", "unreachable": "unreachable", "conflict": "refused"}
+    return journal.Action(
+        Key(action.kind, action.namespace, action.name),
+        action.action,
+        " ".join(filter(None, (action.because, action.detail))),
+        action.actor,
+        outcomes.get(action.outcome, "accepted"),
+        action.at,
+    )

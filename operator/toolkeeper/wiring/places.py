@@ -1,0 +1,170 @@
+"""Where things are kept on this machine, and which control plane a command means.
+
+<state>/current.json            what `up` or `operator` runs on here; the default of other commands
+<state>/<installation>/         mode 0700
+    state.db                    status, events, overrides (and the objects themselves, with --store sqlite)
+    lease, digest.key           leadership; the key of the digests that secrets are compared by
+    local.json, toolbox.json    the embedded node of `up`: how to reach it, and its status
+    node/                       what the embedded node keeps
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from toolkeeper.errors import Invalid
+from toolkeeper.stores.installation import installation_of
+
+Kind = Literal["directory", "sqlite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One control plane on this machine."""
+
+    kind: Kind
+    path: Path
+    """The directory of manifests, or the SQLite file."""
+    root: Path
+    """Where this machine keeps all state."""
+    installation: str
+    origin: str
+    """Where the installation's name comes from, as a sentence."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the state of this control plane is kept."""
+        return self.root / self.installation
+
+
+def state_root(given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """`given`, else `$XDG_STATE_HOME/toolkeeper`, else `~/.local/state/toolkeeper`."""
+    if given is not None:
+        return given.absolute()
+    home = environment.get("XDG_STATE_HOME", "")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "toolkeeper"
+
+
+def place_of(
+    kind: str | None, path: Path | None, *, state_dir: Path | None = None, installation: str | None = None
+) -> Place:
+    """The control plane that somebody means. Raises Invalid when that cannot be told."""
+    root = state_root(state_dir)
+    if kind is None and path is None:
+        current = _current(root)
+        if current is not None:
+            return current
+    if kind is None:
+        kind = "directory" if path is not None and path.is_dir() else "sqlite"
+    if kind == "directory":
+        if path is None:
+            raise Invalid("name the directory of manifests with --path")
+        found = installation_of(path, installation)
+        return Place("directory", path.absolute(), root, found.id, found.origin)
+    file = (path or root / "toolkeeper.db").absolute()
+    found = installation_of(file.parent, installation)
+    return Place("sqlite", file, root, found.id, found.origin)
+
+
+def remember(place: Place) -> None:
+    """Make this the default of other commands while this process lives."""
+    place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    document = {
+        "kind": place.kind,
+        "path": str(place.path),
+        "installation": place.installation,
+        "pid": os.getpid(),
+    }
+    write(place.root / "current.json", document)
+
+
+def forget(place: Place) -> None:
+    """Undo `remember`, if it was this process."""
+    if _read(place.root / "current.json").get("pid") == os.getpid():
+        with suppress(OSError):
+            (place.root / "current.json").unlink()
+
+
+def digest_key(place: Place) -> bytes:
+    """The key of the digests that secrets are compared by; made at the first call, apart from the database."""
+    file = place.folder / "digest.key"
+    place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(FileExistsError):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secrets.token_bytes(32))
+    return file.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """The embedded node of an `up` that runs, or ran with `--keep`."""
+
+    endpoint: str
+    token_file: Path
+    pid: int
+
+
+def local_node(place: Place) -> LocalNode | None:
+    """How to reach the embedded node of this control plane, if it has one."""
+    document = _read(place.folder / "local.json")
+    try:
+        return LocalNode(str(document["endpoint"]), Path(document["token_file"]), int(document["pid"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def keep_local_node(place: Place, endpoint: str, token_file: Path) -> None:
+    """Write down how to reach the embedded node."""
+    document = {"endpoint": endpoint, "token_file": str(token_file), "pid": os.getpid()}
+    write(place.folder / "local.json", document)
+
+
+def write(path: Path, document: Mapping[str, object]) -> None:
+    """Write a small JSON file at once or not at all."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(document), encoding="utf-8")
+    draft.replace(path)
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _current(root: Path) -> Place | None:
+    document = _read(root / "current.json")
+    try:
+        if not alive(int(document["pid"])):
+            return None
+        kind: Kind = "sqlite" if document["kind"] == "sqlite" else "directory"
+        return Place(
+            kind,
+            Path(document["path"]),
+            root,
+            str(document["installation"]),
+            "of what runs on this machine now",
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
