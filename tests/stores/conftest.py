@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import yaml
 
-from toolkeeper.reconcile.ports import Resource, Store
+from toolkeeper.clock import SystemClock
+from toolkeeper.reconcile.ports import Change, Resource, Store
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
@@ -44,6 +47,19 @@ def connection(name: str = "alice-time") -> AgentConnection:
             "spec": {"agent": "alice", "serverRef": "time", "tools": {"allow": ["*"]}},
         }
     )
+
+
+class HandClock:
+    """The machine's wall clock, and seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return SystemClock().now()
+
+    def monotonic(self) -> float:
+        return self.seconds
 
 
 class Source(Protocol):
@@ -138,6 +154,15 @@ async def _directory(folder: Path) -> Source:
 
 
 SOURCES: dict[str, Callable[[Path], Any]] = {"memory": _memory, "sqlite": _sqlite, "directory": _directory}
+
+
+async def reported(watch: AsyncIterator[Change], key: Key) -> Change:
+    """The next change that concerns the object; "list again" concerns all."""
+    async with asyncio.timeout(5):
+        async for change in watch:
+            if change.key in {key, None}:
+                return change
+    raise AssertionError("the watch ended")
 
 
 @pytest.fixture(params=list(SOURCES))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
 
-from stores.conftest import Source, connection, server, toolbox
+from stores.conftest import Source, connection, reported, server, toolbox
 from toolkeeper.errors import Conflict, NotFound
 from toolkeeper.reconcile.ports import Change, Store
 from toolkeeper.resources.conditions import condition
@@ -34,15 +33,6 @@ async def keys(store: Store) -> list[Key]:
 
 def with_status(resource: MCPServer, **status: object) -> MCPServer:
     return resource.model_copy(update={"status": MCPServerStatus.model_validate(status)})
-
-
-async def reported(watch: AsyncIterator[Change], key: Key = TIME) -> Change:
-    """The next change that concerns the object; "list again" concerns all."""
-    async with asyncio.timeout(5):
-        async for change in watch:
-            if change.key in {key, None}:
-                return change
-    raise AssertionError("the watch ended")
 
 
 class TestObjects:
@@ -270,7 +260,7 @@ class TestWatch:
     async def test_watch_reports_a_new_object(self, source: Source) -> None:
         watch = source.store.watch()
         await source.put(server())
-        assert (await reported(watch)).edited
+        assert (await reported(watch, TIME)).edited
         assert await keys(source.store) == [TIME]
 
     async def test_watch_reports_an_edit(self, source: Source) -> None:
@@ -278,7 +268,7 @@ class TestWatch:
         await source.store.list()
         watch = source.store.watch()
         await source.put(server(image="time:2"))
-        assert (await reported(watch)).edited
+        assert (await reported(watch, TIME)).edited
         assert (await found(source.store)).spec.image == "time:2"
 
     async def test_watch_reports_a_deletion(self, source: Source) -> None:
@@ -286,7 +276,7 @@ class TestWatch:
         await source.store.list()
         watch = source.store.watch()
         await source.drop(TIME)
-        assert (await reported(watch)).edited
+        assert (await reported(watch, TIME)).edited
         assert await keys(source.store) == []
 
     async def test_watch_reports_that_a_deleted_object_let_go(self, source: Source) -> None:
@@ -296,26 +286,26 @@ class TestWatch:
         deleted = await found(source.store)
         watch = source.store.watch()
         await source.store.set_finalizer(deleted, present=False)
-        await reported(watch)
+        await reported(watch, TIME)
 
     async def test_our_own_status_write_is_no_edit(self, source: Source) -> None:
         await source.put(server())
         current = await found(source.store)
         watch = source.store.watch()
         await source.store.write_status(with_status(current, phase="active"))
-        assert await reported(watch) == Change(TIME, edited=False)
+        assert await reported(watch, TIME) == Change(TIME, edited=False)
 
     async def test_a_change_before_the_first_wait_is_not_lost(self, source: Source) -> None:
         watch = source.store.watch()
         await source.put(server())
         await source.store.list()
-        await reported(watch)
+        await reported(watch, TIME)
 
     async def test_two_watches_both_hear_of_a_change(self, source: Source) -> None:
         watches = [source.store.watch(), source.store.watch()]
         await source.put(server())
         for watch in watches:
-            await reported(watch)
+            await reported(watch, TIME)
 
     async def test_closing_the_store_ends_the_watch(self, source: Source) -> None:
         watch = source.store.watch()
