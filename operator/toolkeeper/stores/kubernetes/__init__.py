@@ -1,0 +1,9 @@
+"""The store on Kubernetes: resources are custom resources, people use kubectl, Helm, Argo CD and Flux.
+
+    kopf (own thread) ──events──▶ Beliefs ◀──lists── Relisting
+                                     │
+                                  Feed ──▶ watch()          write_status, set_finalizer ──▶ Api
+
+Lives here: kopf and aiohttp, the belief about what the cluster holds, writes, Events, the Lease, the installation's id.
+Never here: what is done with a resource; a field of a user's object other than our finalizer and its status.
+"""

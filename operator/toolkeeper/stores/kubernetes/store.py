@@ -1,0 +1,255 @@
+"""The store: lists from beliefs that watch and lists keep true, and guarded writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from random import Random
+from typing import Self
+
+import structlog
+
+from toolkeeper.clock import Clock, SystemClock
+from toolkeeper.errors import Refused, ToolkeeperError, Unreachable
+from toolkeeper.reconcile.ports import Change, Listing, Resource, Secret
+from toolkeeper.resources.events import Event
+from toolkeeper.resources.meta import FINALIZER, Key
+from toolkeeper.stores.feed import Feed, Watch
+from toolkeeper.stores.kubernetes import access, documents, secrets_of_users
+from toolkeeper.stores.kubernetes.answers import Json
+from toolkeeper.stores.kubernetes.api import APPLY_PATCH, FIELD_MANAGER, JSON_PATCH, Api
+from toolkeeper.stores.kubernetes.beliefs import Beliefs
+from toolkeeper.stores.kubernetes.chronicle import Chronicle
+from toolkeeper.stores.kubernetes.feed import DEAF_SECONDS, WATCH_SECONDS, KopfFeed, Listener
+
+LIST_EVERY = 300.0
+"""Seconds between lists that nothing asked for: how late a change is noticed of which no watch told."""
+LIST_AGAIN = 5.0
+"""Seconds after a list that failed."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How well the store hears. `alive` is False only if the server answers us and the watch does not hear it."""
+
+    listed_ago: float | None
+    """Seconds since all kinds were listed; None: never."""
+    heard_ago: float
+    """Seconds since the server last answered the watch, of the kind that waits longest."""
+    missed: int
+    """Changes that a list of ours showed before the watch did."""
+    failure: str
+    """What goes wrong now; empty if nothing does."""
+    alive: bool
+
+
+class KubernetesStore:
+    """Fits `toolkeeper.reconcile.ports.Store`. Belongs to the event loop that opened it."""
+
+    def __init__(
+        self,
+        *,
+        login: access.Login = access.login,
+        namespaces: Collection[str] | None = None,
+        identity: str = "toolkeeper",
+        clock: Clock | None = None,
+        random: Random | None = None,
+        list_every: float = LIST_EVERY,
+        watch_seconds: float = WATCH_SECONDS,
+    ) -> None:
+        """`namespaces` None means the whole cluster. `identity` names this process in Events."""
+        self.api = Api(login)
+        self._namespaces = namespaces
+        self._clock = clock or SystemClock()
+        self._random = random or Random()  # noqa: S311 - spreads load, protects nothing
+        self._list_every, self._watch_seconds = list_every, watch_seconds
+        self._beliefs = Beliefs()
+        self._feed = Feed()
+        self._chronicle = Chronicle(self.api, identity=identity, clock=self._clock)
+        self._watching = KopfFeed(
+            Listener(self._heard, self._lagged),
+            login=login,
+            namespaces=namespaces,
+            clock=self._clock,
+            random=self._random,
+            watch_seconds=watch_seconds,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listing = asyncio.Lock()
+        self._due = asyncio.Event()
+        self._listed_at: float | None = None
+        self._missed = 0
+        self._failure = ""
+
+    @classmethod
+    async def open(cls, **options: object) -> Self:
+        """Start to watch and to list. The first list may still fail; `list` says so."""
+        store = cls(**options)  # type: ignore[arg-type]  # the options of __init__
+        store.start()
+        return store
+
+    def start(self) -> None:
+        """Start to watch and to list."""
+        self._loop = asyncio.get_running_loop()
+        self._watching.start()
+        self._tasks = [asyncio.create_task(self._keep_listing()), asyncio.create_task(self._chronicle.run())]
+
+    async def list(self) -> Listing:
+        """All objects, as far as the cluster told. Asks it if it never did, or if its last answer was a failure."""
+        if self._listed_at is None or self._failure:
+            await self._list()
+        beliefs = self._beliefs
+        return Listing(beliefs.resources(), complete=beliefs.complete, problems=beliefs.problems())
+
+    def watch(self) -> Watch:
+        """Changes from now on."""
+        return self._feed.watch()
+
+    async def write_status(self, resource: Resource) -> Resource:
+        """Apply the status to this very version. Raises Conflict, NotFound, Unreachable."""
+        known = self._beliefs.get(resource.key)
+        if known is not None and _same_version(known, resource) and known.status == resource.status:
+            return known
+        written = await self._write(
+            f"{documents.path(resource.key)}/status",
+            documents.status_body(resource),
+            APPLY_PATCH,
+            {"fieldManager": FIELD_MANAGER, "force": "true"},
+        )
+        return self._wrote(resource.kind, written)
+
+    async def set_finalizer(self, resource: Resource, *, present: bool) -> Resource:
+        """Add or remove our finalizer on this very version. Raises Conflict, NotFound, Unreachable."""
+        known = self._beliefs.get(resource.key)
+        if known is not None and _same_version(known, resource) and present == _is_held(known):
+            return known
+        body = documents.finalizer_body(resource, present=present)
+        written = await self._write(
+            documents.path(resource.key), body, JSON_PATCH, {"fieldManager": FIELD_MANAGER}
+        )
+        return self._wrote(resource.kind, written)
+
+    async def secret(self, namespace: str, name: str) -> Secret:
+        """The secret, read now. Raises NotFound, Refused (not marked, not allowed), Unreachable."""
+        return await secrets_of_users.read(self.api, namespace, name)
+
+    async def emit(self, event: Event) -> None:
+        """Record an event, soon; when the cluster does not take it, it is dropped."""
+        self._chronicle.note(event)
+
+    def health(self) -> Health:
+        """How well the store hears, now."""
+        now = self._clock.monotonic()
+        listed_ago = None if self._listed_at is None else now - self._listed_at
+        heard_ago = self._watching.silent_for()
+        answers = listed_ago is not None and listed_ago < 2 * self._list_every
+        deaf = heard_ago > 3 * max(DEAF_SECONDS, self._watch_seconds)
+        failure = self._failure or self._watching.pulse.failure
+        return Health(listed_ago, heard_ago, self._missed, failure, alive=not (answers and deaf))
+
+    async def aclose(self) -> None:
+        """End every watch, write the last events, close the connections."""
+        await self._feed.aclose()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._chronicle.flush()
+        await asyncio.to_thread(self._watching.stop)
+        await self.api.aclose()
+
+    async def _write(self, path: str, body: object, content_type: str, params: dict[str, str]) -> Json:
+        try:
+            return await self.api.request("PATCH", path, body=body, content_type=content_type, params=params)
+        except Refused as exc:
+            # A permission may come back, and a CustomResourceDefinition be upgraded, without an edit of the object.
+            raise Unreachable(str(exc), reason=exc.reason) from exc
+
+    def _wrote(self, kind: str, document: Json) -> Resource:
+        resource = documents.decoded(kind, document)
+        if resource.metadata.deletion_timestamp is not None and not resource.metadata.finalizers:
+            self._publish(self._beliefs.gone(kind, document))
+        else:
+            self._publish(self._beliefs.seen(kind, document))
+        return resource
+
+    def _heard(self, kind: str, type: str | None, document: Json) -> None:
+        """In the feed's thread."""
+        self._soon(self._believe, kind, type, document)
+
+    def _lagged(self, kind: str) -> None:
+        """In the feed's thread."""
+        log.debug("kubernetes-watch-began", kind=kind)
+        self._soon(self._due.set)
+
+    def _soon(self, call: object, *arguments: object) -> None:
+        assert self._loop is not None, "the feed was started by start()"
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(call, *arguments)  # type: ignore[arg-type]
+
+    def _believe(self, kind: str, type: str | None, document: Json) -> None:
+        told = self._beliefs.gone if type == "DELETED" else self._beliefs.seen
+        self._publish(told(kind, document))
+
+    def _publish(self, *changes: Change | None) -> None:
+        self._feed.publish([each for each in changes if each is not None])
+
+    async def _keep_listing(self) -> None:
+        """List at the start, every few minutes, and whenever the watch had a gap."""
+        while True:
+            wait = LIST_AGAIN
+            try:
+                await self._list()
+                wait = self._list_every * self._random.uniform(0.8, 1.2)
+            except ToolkeeperError:
+                pass  # kept in self._failure, and said there
+            if self._watching.silent_for() > DEAF_SECONDS:
+                self._watching.restart()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._due.wait()
+
+    async def _list(self) -> None:
+        """Believe what the cluster shows. Raises Unreachable, also for what is forbidden."""
+        async with self._listing:
+            self._due.clear()
+            asked = self._clock.monotonic()
+            try:
+                for kind in documents.PLURALS:
+                    for namespace in self._namespaces or (None,):
+                        await self._list_one(kind, namespace)
+            except ToolkeeperError as exc:
+                if not self._failure:
+                    log.warning("kubernetes-list-failed", failure=str(exc))
+                self._failure = str(exc)
+                if isinstance(exc, Unreachable):
+                    raise
+                raise Unreachable(str(exc), reason="StoreUnreachable") from exc
+            self._listed_at, self._failure = asked, ""
+
+    async def _list_one(self, kind: str, namespace: str | None) -> None:
+        items, version = await self.api.whole(documents.collection(kind, namespace))
+        changes = self._beliefs.listed(kind, namespace, items, int(version) if version.isdecimal() else 0)
+        if self._listed_at is not None and changes:
+            self._missed += len(changes)
+        self._publish(*changes)
+
+    def believed(self, key: Key) -> Resource | None:
+        """The object as it was last read; for tests and for `describe`."""
+        return self._beliefs.get(key)
+
+
+def _is_held(resource: Resource) -> bool:
+    return FINALIZER in resource.metadata.finalizers
+
+
+def _same_version(one: Resource, other: Resource) -> bool:
+    return (one.metadata.uid, one.metadata.resource_version) == (
+        other.metadata.uid,
+        other.metadata.resource_version,
+    )

@@ -1,0 +1,250 @@
+"""A cluster, the hand of a person who edits it, and the store on it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import kopf
+import pytest
+
+from services import apiserver
+from toolkeeper.errors import Conflict, NotFound
+from toolkeeper.reconcile.ports import Resource, Store
+from toolkeeper.resources.meta import API_VERSION, Key
+from toolkeeper.stores.kubernetes import documents
+from toolkeeper.stores.kubernetes.store import KubernetesStore
+
+NAMESPACES = ("default", "blue", "green")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """An API server that has our CustomResourceDefinitions."""
+
+    url: str
+    ca: Path | None
+    token: str
+    kubeconfig: Path
+
+    def login(self, token: str = "") -> kopf.ConnectionInfo:
+        return kopf.ConnectionInfo(server=self.url, ca_path=self.ca, token=token or self.token)
+
+    def client(self) -> httpx.AsyncClient:
+        """An HTTP client with all rights."""
+        verify = ssl.create_default_context(cafile=self.ca) if self.ca else False
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.AsyncClient(
+            base_url=self.url, verify=verify, headers=headers, trust_env=False, timeout=30
+        )
+
+    def kubectl(self, *arguments: str, given: object = "", check: bool = True) -> str:
+        """What kubectl prints; `given` is text or a document for its standard input."""
+        text = given if isinstance(given, str) else json.dumps(given)
+        done = apiserver.kubectl(self.kubeconfig, *arguments, given=text)
+        assert done.returncode == 0 or not check, done.stderr
+        return done.stdout + done.stderr
+
+
+class Hand:
+    """What a person does to a cluster."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+
+    async def get(self, key: Key) -> dict[str, Any]:
+        return self._json(await self.client.get(documents.path(key)))
+
+    async def put(self, resource: Resource) -> dict[str, Any]:
+        """Server-side apply of what is declared. Raises Conflict, like the store's own writes."""
+        fields = {"name", "namespace", "labels", "annotations"}
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": resource.kind,
+            "metadata": {
+                name: said for name, said in resource.metadata.model_dump(include=fields).items() if said
+            },
+            "spec": resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        }
+        return self._json(
+            await self.client.patch(
+                documents.path(resource.key),
+                params={"fieldManager": "person", "force": "true"},
+                content=json.dumps(body),
+                headers={"Content-Type": "application/apply-patch+yaml"},
+            )
+        )
+
+    async def drop(self, key: Key) -> None:
+        """Delete it. Raises NotFound."""
+        self._json(await self.client.delete(documents.path(key)))
+
+    async def put_secret(self, name: str, values: dict[str, str], *, marked: bool = True) -> None:
+        """Create a Secret in the namespace `default`, or replace it."""
+        path = "/api/v1/namespaces/default/secrets"
+        labels = {"toolkeeper.dev/credential": "true"} if marked else {}
+        body = {"metadata": {"name": name, "labels": labels}, "stringData": values}
+        await self.client.delete(f"{path}/{name}")
+        self._json(await self.client.post(path, json=body))
+
+    async def wipe(self) -> None:
+        """Remove every object of our kinds."""
+        for kind in documents.PLURALS:
+            listed = self._json(await self.client.get(documents.collection(kind, None)))
+            for each in listed["items"]:
+                path = documents.path(documents.key_of(kind, each))
+                if each["metadata"].get("finalizers"):
+                    patch = {"metadata": {"finalizers": None}}
+                    headers = {"Content-Type": "application/merge-patch+json"}
+                    await self.client.patch(path, content=json.dumps(patch), headers=headers)
+                await self.client.delete(path)
+
+    def _json(self, answer: httpx.Response) -> dict[str, Any]:
+        said: dict[str, Any] = answer.json()
+        match answer.status_code:
+            case 404:
+                raise NotFound(said["message"])
+            case 409:
+                raise Conflict(said["message"])
+        assert answer.is_success, said
+        return said
+
+
+@pytest.fixture(scope="session")
+def real_cluster(kubernetes: apiserver.ApiServer) -> Cluster:
+    """The real API server with our kinds and the namespaces that the tests use."""
+    cluster = Cluster(kubernetes.url, kubernetes.ca, apiserver.ADMIN, kubernetes.kubeconfig())
+    prepare(cluster)
+    return cluster
+
+
+def prepare(cluster: Cluster) -> None:
+    """Bring our kinds and the tests' namespaces."""
+    cluster.kubectl("apply", "--server-side", "-f", "-", given=provisional_crds())
+    cluster.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=30s")
+    cluster.kubectl(
+        "get", "toolboxes,mcpservers,agentconnections", "-A"
+    )  # waits until they can be stored, too
+    for name in NAMESPACES[1:]:
+        cluster.kubectl("create", "namespace", name, check=False)
+
+
+def provisional_crds() -> dict[str, Any]:
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {
+        "openAPIV3Schema": {
+            "type": "object",
+            "properties": {"spec": anything, "status": anything | {"default": {"observedGeneration": -1}}},
+        }
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            {
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": {"name": f"{plural}.toolkeeper.dev"},
+                "spec": {
+                    "group": "toolkeeper.dev",
+                    "scope": "Namespaced",
+                    "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+                    "versions": [
+                        {
+                            "name": "v1alpha1",
+                            "served": True,
+                            "storage": True,
+                            "schema": schema,
+                            "subresources": {"status": {}},
+                        }
+                    ],
+                },
+            }
+            for kind, plural in documents.PLURALS.items()
+        ],
+    }
+
+
+@pytest.fixture(params=[pytest.param("real_cluster", id="real", marks=pytest.mark.kubernetes)])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Every API server in turn."""
+    found: Cluster = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def hand(cluster: Cluster) -> AsyncIterator[Hand]:
+    """A person with all rights, on a cluster without any object of ours."""
+    async with cluster.client() as client:
+        hand = Hand(client)
+        await hand.wipe()
+        yield hand
+
+
+Opening = Callable[..., AbstractAsyncContextManager[KubernetesStore]]
+
+
+@pytest.fixture
+def opening(cluster: Cluster, hand: Hand) -> Opening:
+    """Opens a store on the cluster: `async with opening() as store`."""
+
+    @asynccontextmanager
+    async def opened(**options: Any) -> AsyncIterator[KubernetesStore]:
+        store = KubernetesStore(**{"login": cluster.login, "namespaces": NAMESPACES, **options})
+        store.start()
+        try:
+            yield store
+        finally:
+            await store.aclose()
+
+    return opened
+
+
+async def until(condition: Callable[[], object], *, within: float = 10.0) -> None:
+    """Wait until `condition()` holds; what is waited for happens in another thread or process."""
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110 - the other thread or process tells nobody
+            await asyncio.sleep(0.005)
+
+
+class ClusterSource:
+    """Fits the contract suite: what a person did counts as done when the store has heard of it."""
+
+    def __init__(self, kubernetes: KubernetesStore, hand: Hand) -> None:
+        self.kubernetes, self.hand = kubernetes, hand
+        self.store: Store = kubernetes
+
+    async def put(self, resource: Resource) -> None:
+        done = await self.hand.put(resource)
+        await until(lambda: self._version(resource.key) >= int(done["metadata"]["resourceVersion"]))
+
+    async def drop(self, key: Key) -> None:
+        await self.hand.drop(key)
+        try:
+            left = int((await self.hand.get(key))["metadata"]["resourceVersion"])
+        except NotFound:
+            await until(lambda: self.kubernetes.believed(key) is None)
+        else:
+            await until(lambda: self._version(key) >= left)
+
+    async def aclose(self) -> None:
+        await self.kubernetes.aclose()
+
+    def _version(self, key: Key) -> int:
+        believed = self.kubernetes.believed(key)
+        return int(believed.metadata.resource_version) if believed else 0
+
+
+@pytest.fixture
+async def source(opening: Opening, hand: Hand) -> AsyncIterator[ClusterSource]:
+    """The store on the cluster, for the suite that all stores pass."""
+    async with opening() as store:
+        await store.list()
+        yield ClusterSource(store, hand)
