@@ -72,10 +72,8 @@ async def _describe(place: Place, key: Key, output: str) -> None:
         ]
         click.echo(describe(resource, happened, SystemClock().now(), remedy))
         for each in await overrides(store, key):
-            state = "in force" if each.in_force else "ended by an edit of the file"
-            click.echo(f"Override:     {each.verb} by {each.actor or 'somebody'}, {state}")
-            if each.in_force:
-                click.echo(f"  permanent with: {_patch(each)}")
+            click.echo(f"Override:     {each.verb} by {each.actor or 'somebody'}, until its file is edited")
+            click.echo(f"  permanent with: {_patch(each)}")
         for problem in (await store.list()).problems:
             if problem.key in (None, key):
                 click.echo(f"Problem:      {problem.source}: {problem.message}")

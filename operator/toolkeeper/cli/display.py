@@ -54,10 +54,10 @@ class _Log:
             if self._shown.get(each.name) != said:
                 self._shown[each.name] = said
                 self.say(f"{_MARKS[each.mark][0]} {each if each.mark != 'busy' else said}")
-        for each in problems:
-            if self._shown.get(each) is None:
-                self._shown[each] = each
-                self.say(f"✗ {each}")
+        for problem in problems:
+            if problem not in self._shown:
+                self._shown[problem] = problem
+                self.say(f"✗ {problem}")
         for gone in self._shown.keys() - {line.name for line in lines} - set(problems):
             del self._shown[gone]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from toolkeeper.cli.opening import run, store_options
+from toolkeeper.telemetry.logs import Format, Level
 from toolkeeper.wiring.loop import LoopOptions, run_operator
 from toolkeeper.wiring.places import Place
 
@@ -33,7 +34,7 @@ Examples:
 )  # fmt: skip
 @store_options
 def operator_command(
-    allow_prune: bool, metrics: str | None, log_format: str, log_level: str, place: Place
+    allow_prune: bool, metrics: str | None, log_format: Format, log_level: Level, place: Place
 ) -> None:
     """Run the reconcile loop until Ctrl-C. Servers go on running without it."""
     options = LoopOptions(

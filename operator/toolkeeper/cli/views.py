@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from toolkeeper.cli.output import age, table
 from toolkeeper.reconcile.ports import Resource
@@ -14,7 +15,8 @@ from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.toolbox import Toolbox
 
 
-class Happening(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Happening:
     """One line of events."""
 
     at: datetime

@@ -7,10 +7,9 @@ import os
 import random
 import secrets
 import socket
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -72,8 +71,8 @@ async def _docker(place: Place, needs: Needs) -> Runtime:
         socket=Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")),
         state=place.root / "docker",
         environment=dict(os.environ),
-        **_bases(os.environ),
     )
+    settings = _with_bases(settings, os.environ)
     runtime = DockerRuntime(settings, clock=SystemClock(), chance=random.Random())  # noqa: S311 – addresses
     try:
         await runtime.open()
@@ -84,13 +83,14 @@ async def _docker(place: Place, needs: Needs) -> Runtime:
     return runtime
 
 
-def _bases(environment: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Base images that were configured, in place of the defaults."""
-    named = {
-        "python_bases": environment.get("TOOLKEEPER_BASE_PYTHON"),
-        "node_bases": environment.get("TOOLKEEPER_BASE_NODE"),
-    }
-    return {field: (image,) for field, image in named.items() if image}
+def _with_bases(settings: DockerSettings, environment: Mapping[str, str]) -> DockerSettings:
+    """With the base images that were configured, in place of the defaults."""
+    python, node = environment.get("TOOLKEEPER_BASE_PYTHON"), environment.get("TOOLKEEPER_BASE_NODE")
+    return replace(
+        settings,
+        python_bases=(python,) if python else settings.python_bases,
+        node_bases=(node,) if node else settings.node_bases,
+    )
 
 
 async def _process(place: Place) -> Runtime:
@@ -100,7 +100,7 @@ async def _process(place: Place) -> Runtime:
     runtime = ProcessRuntime(
         place.folder / "node" / "processes",
         clock=SystemClock(),
-        new_id=lambda: uuid.uuid4().hex,
+        new_id=_new_id,
         settings=dict(os.environ),
         cache=cache,
     )
@@ -121,7 +121,7 @@ async def embedded(
     node = Node(runtime, Notebook(folder / "notebook.db"), clock=clock, boot=secrets.token_hex(6))
     await node.open()
     door = _door(port)
-    app = make_app(node, gate=Gate(TokenFile(tokens), clock), clock=clock, new_id=lambda: uuid.uuid4().hex)
+    app = make_app(node, gate=Gate(TokenFile(tokens), clock), clock=clock, new_id=_new_id)
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     )
@@ -136,6 +136,10 @@ async def embedded(
             await node.aclose()
             await serving
         door.close()
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
 
 
 def _door(port: int) -> socket.socket:

@@ -56,7 +56,9 @@ def database(place: Place) -> str:
 
 def inner(store: Source) -> Kept:
     """The store behind the Toolbox of this machine."""
-    return store.inner if isinstance(store, WithLocalToolbox) else store
+    kept = store.inner if isinstance(store, WithLocalToolbox) else store
+    assert isinstance(kept, DirectoryStore | SqliteStore), "opened() wraps nothing else"
+    return kept
 
 
 def writable(store: Source) -> SqliteStore:
