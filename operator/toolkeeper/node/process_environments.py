@@ -162,7 +162,7 @@ class Environments:
 
         def line(text: str) -> None:
             if progress is not None and text.startswith(("Collecting", "Downloading", "Installing", "added")):
-                progress(f"installing {what}: {text[:120]}")
+                progress(f"installing {what}: {' '.join(text.split()[:2])}")
 
         await run_tool(argv, settings, line)
 

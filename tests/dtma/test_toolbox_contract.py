@@ -1,0 +1,96 @@
+"""Every toolbox keeps the same promises."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from toolkeeper.clock import SystemClock
+from toolkeeper.dtma.client import NodeClient, Trust
+from toolkeeper.node.main import serving
+from toolkeeper.node.process_runtime import ProcessRuntime
+from toolkeeper.node.settings import NodeSettings
+from toolkeeper.planning.instance import FileEntry, Instance, PackageSource
+from toolkeeper.testing import tiny_mcp
+from toolkeeper.testing.fake_toolbox import FakeImage, FakeToolbox
+from toolkeeper.testing.nodes import standing, tiny_instance
+from toolkeeper.testing.toolbox_contract import Stage, ToolboxContract
+
+
+class TestTheFake(ToolboxContract):
+    """In memory."""
+
+    @pytest.fixture
+    async def stage(self) -> Stage:
+        images = {"tiny": FakeImage(pull=0.01, start=0.01, handshake=0.01), "none": FakeImage(missing=True)}
+        good = Instance(1, "streamable-http", image="tiny", port=8000)
+        return Stage(
+            FakeToolbox(images=images), good, Instance(1, "streamable-http", image="none", port=8000)
+        )
+
+
+@pytest.mark.process
+class TestTheNodeWithProcesses(ToolboxContract):
+    """Our node in this process, without a network; its servers are child processes."""
+
+    @pytest.fixture
+    async def stage(
+        self, tmp_path: Path, package_settings: dict[str, str], package_cache: Path
+    ) -> AsyncIterator[Stage]:
+        runtime = ProcessRuntime(
+            tmp_path / "process",
+            clock=SystemClock(),
+            new_id=lambda: secrets.token_hex(16),
+            settings=package_settings,
+            cache=package_cache,
+        )
+        missing = Instance(1, "stdio", package=PackageSource("pypi", "no-such-package", "1"))
+        async with standing(runtime) as stand:
+            yield Stage(stand.client, tiny_instance(), missing)
+            for seen in list((await runtime.look()).containers):
+                await runtime.remove(seen, 0)
+
+
+TINY = Path(tiny_mcp.__file__).read_text()
+
+
+@pytest.mark.docker
+class TestTheNodeWithDocker(ToolboxContract):
+    """Our node behind TLS on a real port; its servers are containers."""
+
+    @pytest.fixture
+    async def stage(self, tmp_path: Path, base_python: str) -> AsyncIterator[Stage]:
+        settings = NodeSettings(
+            state_dir=tmp_path / "state",
+            run_dir=Path(f"/run/toolkeeper-contract-{os.getpid()}"),
+            port=0,
+            runtime="docker",
+            tls="on",
+        )
+        installation = f"contract-{os.getpid()}"
+        source = FileEntry("/srv/tiny_mcp.py", value=TINY)
+        command = ("python3", "/srv/tiny_mcp.py", "--host", "0.0.0.0", "--port", "{{port}}")
+        good = Instance(
+            1,
+            "streamable-http",
+            image=base_python,
+            pull_policy="Never",
+            port=8000,
+            path="/mcp",
+            command=command,
+            files=(source,),
+        )
+        missing = Instance(1, "stdio", image="localhost:1/none:none", pull_policy="Never")
+        async with serving(settings, clock=SystemClock(), environ=os.environ) as up:
+            token = up.tokens.read_text().strip()
+            client = NodeClient(up.endpoint, token=token, trust=Trust(fingerprints=(up.fingerprint,)))
+            yield Stage(client, good, missing, installation)
+            runtime = up.node.runtime
+            for name, seen in (await runtime.look()).containers.items():
+                if seen.container.installation == installation:
+                    await runtime.remove(name, 0)
+            await client.aclose()
