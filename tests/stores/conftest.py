@@ -153,7 +153,12 @@ async def _directory(folder: Path) -> Source:
     return FolderSource(root, store)
 
 
-SOURCES: dict[str, Callable[[Path], Any]] = {"memory": _memory, "sqlite": _sqlite, "directory": _directory}
+SOURCES = [
+    pytest.param(_memory, id="memory"),
+    pytest.param(_sqlite, id="sqlite"),
+    pytest.param(_directory, id="directory"),
+]
+"""Every store. One that needs a service comes with the marker of its group."""
 
 
 async def reported(watch: AsyncIterator[Change], key: Key) -> Change:
@@ -165,15 +170,9 @@ async def reported(watch: AsyncIterator[Change], key: Key) -> Change:
     raise AssertionError("the watch ended")
 
 
-@pytest.fixture(params=list(SOURCES))
+@pytest.fixture(params=SOURCES)
 async def source(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Source]:
-    """Every store in turn. A store that needs a service adds itself here as `pytest.param(…, marks=…)`."""
-    opened: Source = await SOURCES[request.param](tmp_path)
+    """Every store in turn."""
+    opened: Source = await request.param(tmp_path)
     yield opened
     await opened.aclose()
-
-
-@pytest.fixture
-def store(source: Source) -> Store:
-    """The store of `source`."""
-    return source.store

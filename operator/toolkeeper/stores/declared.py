@@ -81,7 +81,7 @@ def _declare(writer: Writer, judgement: Judgement, rows: dict[Key, _Row]) -> boo
     waiting = False
     for declaration in judgement.wanted:
         resource = declaration.resource
-        row = _Row(judgement.paths[resource.key], overrides.spec_hash(resource), _metadata(resource))
+        row = _Row(judgement.paths[resource.key], declaration.spec_hash, declaration.metadata)
         if rows.get(resource.key) == row and alive.get(resource.key):
             continue
         if rows.get(resource.key) != row:
@@ -144,16 +144,3 @@ def _alive(connection: sqlite3.Connection) -> dict[Key, bool]:
         "SELECT kind, namespace, name, json_extract(metadata, '$.deletionTimestamp') IS NULL FROM objects"
     )
     return {Key(kind, namespace, name): bool(alive) for kind, namespace, name, alive in rows}
-
-
-def _metadata(resource: Resource) -> str:
-    metadata = resource.metadata
-    return json.dumps(
-        {
-            "name": metadata.name,
-            "namespace": metadata.namespace,
-            "labels": metadata.labels,
-            "annotations": metadata.annotations,
-        },
-        sort_keys=True,
-    )

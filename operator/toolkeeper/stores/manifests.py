@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from toolkeeper.reconcile.ports import Problem, Resource, Secret
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores import tree
+from toolkeeper.stores.overrides import spec_hash
 
 RACY_SECONDS = 2.0
 """A file this young may change again without its stamp showing it; it is read again next time."""
@@ -22,6 +25,21 @@ class Declaration:
     resource: Resource
     source: str
     """`file:line`."""
+    spec_hash: str
+    metadata: str
+    """Canonical JSON of what the author may say there."""
+
+    @classmethod
+    def of(cls, resource: Resource, source: str) -> Self:
+        """The declaration, digested once for all the times that it is compared."""
+        metadata = resource.metadata
+        said = {
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "labels": metadata.labels,
+            "annotations": metadata.annotations,
+        }
+        return cls(resource, source, spec_hash(resource), json.dumps(said, sort_keys=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +127,7 @@ def contents_of(text: str, source: str) -> Contents:
                 continue
             try:
                 declarations.append(
-                    Declaration(MODELS[document["kind"]].model_validate(document), f"{source}:1")
+                    Declaration.of(MODELS[document["kind"]].model_validate(document), f"{source}:1")
                 )
             except ValidationError as exc:
                 meta = document.get("metadata", {})

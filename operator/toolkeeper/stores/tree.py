@@ -64,7 +64,9 @@ class Unreadable(Exception):
 def walk(root: Path, *, skip: Collection[Path] = ()) -> Walk:
     """Every manifest below `root`, through links that stay inside it, leaving out dot-names and what is in `skip`."""
     found = Walk()
-    _descend(root, "", _Bounds(root.resolve(), frozenset(each.resolve() for each in skip), set()), found)
+    _descend(
+        root, "", _Bounds(root.resolve(), {identity for each in skip for identity in _identity(each)}), found
+    )
     found.files.sort(key=lambda file: file.path)
     return found
 
@@ -98,11 +100,18 @@ def last_touched(root: Path, path: str) -> float:
     return 0.0
 
 
+def _identity(folder: Path) -> list[tuple[int, int]]:
+    try:
+        status = folder.stat()
+    except OSError:
+        return []
+    return [(status.st_dev, status.st_ino)]
+
+
 class _Bounds(NamedTuple):
     root: Path
-    skip: frozenset[Path]
     visited: set[tuple[int, int]]
-    """Folders seen, so that links among them end."""
+    """Folders not to enter: those to skip, and those seen, so that links among them end."""
 
 
 def _descend(folder: Path, path: str, bounds: _Bounds, found: Walk) -> None:
@@ -131,7 +140,7 @@ def _looked_at(entry: os.DirEntry[str], path: str, bounds: _Bounds, found: Walk)
     manifest = entry.name.lower().endswith(ENDINGS) and path != INSTALLATION_FILE
     try:
         folder = entry.is_dir()
-        if not (folder or manifest) or (bounds.skip and place.resolve() in bounds.skip):
+        if not (folder or manifest):
             return
         if entry.is_symlink() and not place.resolve().is_relative_to(bounds.root):
             if folder:
