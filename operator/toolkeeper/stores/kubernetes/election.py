@@ -3,7 +3,7 @@
 No two clocks are compared: the times in a record are for people. What counts is how long, on our own monotonic time,
 we have seen the record unchanged (to take it), or have not managed to renew it (to give it up).
 
-    lease 15 s     how long a record must stay the same before another takes it
+    lease 12 s     how long a record must stay the same before another takes it
     renew 10 s     how long its holder may fail to renew before it stops
     retry  2 s     between attempts, with jitter
 """
@@ -20,7 +20,8 @@ import structlog
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, NotFound, ToolkeeperError
 
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 12.0
+"""client-go waits 15 s. A standby notices the last renewal up to 2.4 s late, and is to lead within 15 s of a death."""
 RENEW_SECONDS = 10.0
 RETRY_SECONDS = 2.0
 
@@ -69,9 +70,9 @@ class ElectedLease:
 
     async def acquire(self) -> None:
         """Wait until this process leads. Asked again while it leads, it renews first: whoever returns does lead."""
-        while not await self._attempt():
-            await asyncio.sleep(self._pause())
-        if self._keeping is None:
+        while not await self._attempt():  # noqa: ASYNC110 - the cluster tells nobody
+            await asyncio.sleep(min(self._retry(), self._until_abandoned()))
+        if self._keeping is None or self._keeping.done():
             self._lost.clear()
             self._keeping = asyncio.create_task(self._keep())
 
@@ -99,29 +100,32 @@ class ElectedLease:
         """One look at the record, and at most one write. Returns whether this process leads now."""
         async with self._turn:
             asked = self._clock.monotonic()
+            patience = self._time_left(asked) if self._leads else RENEW_SECONDS
             try:
-                async with asyncio.timeout(RENEW_SECONDS / 2):
+                async with asyncio.timeout(min(patience, RENEW_SECONDS / 2)):
                     mine = await self._take()
             except (ToolkeeperError, TimeoutError) as exc:
                 log.info("lease-not-renewed" if self._leads else "lease-not-taken", failure=str(exc))
                 return False
-            if mine:
-                self._leads, self._renewed_at = True, asked
-            elif self._leads:
+            if not mine:
                 self._give_up("another process holds it")
-            return mine
+                return False
+            self._renewed_at = asked
+            self._leads = self._time_left(self._clock.monotonic()) > 0  # unless this process slept meanwhile
+            return self._leads
 
     async def _take(self) -> bool:
         try:
             self._saw(await self._registry.read())
         except NotFound:
-            if self._leads and self._too_late():
-                return False
             self._saw(await self._registry.create(self._identity))
             return True
         seen = self._seen
         assert seen is not None, "it was just seen"
-        if seen.holder not in (self._identity, "") and not self._is_abandoned():
+        if (
+            seen.holder not in (self._identity, "")
+            and self._clock.monotonic() - self._seen_at < LEASE_SECONDS
+        ):
             return False
         try:
             self._saw(await self._registry.renew(seen, self._identity))
@@ -133,27 +137,33 @@ class ElectedLease:
 
     async def _keep(self) -> None:
         """Renew for as long as this process leads."""
-        while self._leads:
-            await asyncio.sleep(self._pause())
-            if self._too_late():
-                self._give_up(f"it could not be renewed for {RENEW_SECONDS:.0f} s")
-            elif not await self._attempt() and self._leads and self._too_late():
-                self._give_up(f"it could not be renewed for {RENEW_SECONDS:.0f} s")
+        while await self._pauses():
+            await self._attempt()
+        self._give_up(f"it could not be renewed for {RENEW_SECONDS:.0f} s")
+
+    async def _pauses(self) -> bool:
+        """Wait until it is time to renew. Returns whether there is still something to renew."""
+        await asyncio.sleep(min(self._retry(), max(0.0, self._time_left(self._clock.monotonic()))))
+        return self._leads and self._time_left(self._clock.monotonic()) > 0
 
     def _saw(self, record: Record) -> None:
         if record != self._seen:
             self._seen, self._seen_at = record, self._clock.monotonic()
 
-    def _is_abandoned(self) -> bool:
-        return self._clock.monotonic() - self._seen_at >= LEASE_SECONDS
+    def _until_abandoned(self) -> float:
+        """Seconds until the record that was seen may be taken, if that is still to come."""
+        left = self._seen_at + LEASE_SECONDS - self._clock.monotonic()
+        return left if left > 0 else RETRY_SECONDS
 
-    def _too_late(self) -> bool:
-        return self._clock.monotonic() - self._renewed_at >= RENEW_SECONDS
+    def _retry(self) -> float:
+        return RETRY_SECONDS * self._random.uniform(0.8, 1.2)
+
+    def _time_left(self, now: float) -> float:
+        return self._renewed_at + RENEW_SECONDS - now
 
     def _give_up(self, why: str) -> None:
-        log.warning("lease-lost", why=why)
+        if self._leads:
+            log.warning("lease-lost", why=why)
         self._leads = False
-        self._lost.set()
-
-    def _pause(self) -> float:
-        return RETRY_SECONDS * self._random.uniform(0.8, 1.2)
+        if self._keeping is not None:
+            self._lost.set()
