@@ -6,6 +6,7 @@ One task follows one run of one container. A probe that tells the same as the la
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -47,7 +48,8 @@ class Prober:
         self._clock = clock
         self._tally = tally
         self._turns = asyncio.Semaphore(PARALLEL)
-        self._client = make_client()
+        # Servers are reached by plain HTTP on this host; a context without authorities costs nothing.
+        self._client = make_client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._following: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._first: dict[str, asyncio.Event] = {}
         ledger.listen(self._notice)
@@ -102,13 +104,8 @@ class Prober:
                 log.exception("probing failed unexpectedly", container=name)
             else:
                 return
-            self._seen_first(name)
+            self.tried(name)
             await asyncio.sleep(STDIO_RETRY_SECONDS if seen.transport == "stdio" else LONGEST_DELAY)
-
-    def _seen_first(self, name: str) -> None:
-        event = self._first.get(name)
-        if event is not None:
-            event.set()
 
     async def probe(self, name: str, seen: Seen, known: Handshake | None) -> ProbeOutcome:
         """One probe, in its turn."""
@@ -136,7 +133,13 @@ class Prober:
     def report(self, name: str, page: Page, failures: int) -> None:
         """A probe came out."""
         self._ledger.probed(name, page.run_id, page, failures)
-        self._seen_first(name)
+        self.tried(name)
+
+    def tried(self, name: str) -> None:
+        """Its server was asked, whatever came of it."""
+        event = self._first.get(name)
+        if event is not None:
+            event.set()
 
     def page(self, name: str, run: str) -> Page | None:
         """What this run answered before."""
@@ -196,6 +199,7 @@ class _Pursuit:
             self._page = page
         if page.handshake.reason not in _TRANSIENT or self._prober.age(self._name) > STARTING_SECONDS:
             self._prober.report(self._name, page, 0)
+        self._prober.tried(self._name)
         return page.handshake
 
     async def _explained(self, handshake: Handshake) -> Handshake:

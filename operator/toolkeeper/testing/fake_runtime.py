@@ -44,6 +44,8 @@ class FakeRuntime:
     """What was done, in order: `create NAME`, `start NAME`, …; and every step as `step NAME STATE`."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Closed, it holds every create before its next step, and every stop, drain or removal."""
+    holds: dict[str, asyncio.Event] = field(default_factory=dict)
+    """State → what a create waits for before it goes on to that state."""
     creating: int = 0
     most_creating: int = 0
     """Creates that were past their first gate at the same time."""
@@ -115,6 +117,8 @@ class FakeRuntime:
         try:
             for state, text in self.steps:
                 await self.gate.wait()
+                if state in self.holds:
+                    await self.holds[state].wait()
                 step(state, text)
                 self.calls.append(f"step {name} {state}")
             if self.refusal is not None:
