@@ -21,6 +21,8 @@ from toolkeeper.node.addresses import ANSWERING_BIT
 from toolkeeper.node.networks import BRIDGES
 
 INPUT, FORWARD = "TOOLKEEPER-INPUT", "TOOLKEEPER-FORWARD"
+ANSWERING: Final = f"0.0.0.{ANSWERING_BIT}/0.0.0.{ANSWERING_BIT}"
+"""Every address with that bit: `addresses.pair_address` gives those to peers that only answer."""
 INTERNAL, EGRESS, PEERS = (f"{BRIDGES[kind]}+" for kind in ("internal", "egress", "peers"))
 REPLIES: Final = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN")
 LINK_LOCAL: Final = "169.254.0.0/16"
@@ -45,16 +47,22 @@ class Tables:
     """The chains of one protocol, and the program that keeps them."""
 
     program: str
-    refuse: Rule
     chains: tuple[Chain, ...]
 
 
-REFUSE_4: Final = ("-j", "REJECT", "--reject-with", "icmp-admin-prohibited")
-REFUSE_6: Final = ("-j", "REJECT", "--reject-with", "icmp6-adm-prohibited")
+def _refused(icmp: str, *match: str) -> tuple[Rule, ...]:
+    """Refuse what matches. Connections get a reset of their own: the kernel sends few ICMP messages to one address."""
+    return (
+        (*match, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"),
+        (*match, "-j", "REJECT", "--reject-with", icmp),
+    )
+
+
+ICMP_4, ICMP_6 = "icmp-admin-prohibited", "icmp6-adm-prohibited"
+NAME_SERVER: Final = ("-m", "multiport", "--dports", "53", "-j", "RETURN")
 
 IPV4: Final = Tables(
     "iptables",
-    REFUSE_4,
     (
         Chain(
             INPUT,
@@ -62,32 +70,37 @@ IPV4: Final = Tables(
             tuple(
                 rule
                 for bridges in (INTERNAL, EGRESS, PEERS)
-                for rule in (("-i", bridges, *REPLIES), ("-i", bridges, *REFUSE_4))
+                for rule in (("-i", bridges, *REPLIES), *_refused(ICMP_4, "-i", bridges))
             ),
         ),
         Chain(
             FORWARD,
             "DOCKER-USER",
             (
-                ("-i", INTERNAL, *REFUSE_4),
-                ("-d", LINK_LOCAL, "-i", EGRESS, "-p", "udp", "-m", "udp", "--dport", "53", "-j", "RETURN"),
-                ("-d", LINK_LOCAL, "-i", EGRESS, "-p", "tcp", "-m", "tcp", "--dport", "53", "-j", "RETURN"),
-                ("-d", LINK_LOCAL, "-i", EGRESS, *REFUSE_4),
-                (
-                    "-s", f"0.0.0.{ANSWERING_BIT}/0.0.0.{ANSWERING_BIT}", "-i", PEERS,
-                    "-m", "conntrack", "--ctstate", "NEW", *REFUSE_4,
+                *_refused(ICMP_4, "-i", INTERNAL),
+                ("-d", LINK_LOCAL, "-i", EGRESS, "-p", "udp", *NAME_SERVER),
+                ("-d", LINK_LOCAL, "-i", EGRESS, "-p", "tcp", *NAME_SERVER),
+                *_refused(ICMP_4, "-d", LINK_LOCAL, "-i", EGRESS),
+                *(
+                    rule
+                    for bridges in (INTERNAL, EGRESS, PEERS)
+                    for rule in _refused(ICMP_4, "-i", EGRESS, "-o", bridges)
                 ),
+                *_refused(ICMP_4, "-s", ANSWERING, "-i", PEERS, "-m", "conntrack", "--ctstate", "NEW"),
             ),
         ),
     ),
-)  # fmt: skip
+)
 """Docker asks DOCKER-USER before any rule of its own and leaves it alone."""
 
 IPV6: Final = Tables(
     "ip6tables",
-    REFUSE_6,
     tuple(
-        Chain(name, parent, tuple(("-i", bridges, *REFUSE_6) for bridges in (INTERNAL, EGRESS, PEERS)))
+        Chain(
+            name,
+            parent,
+            tuple(rule for each in (INTERNAL, EGRESS, PEERS) for rule in _refused(ICMP_6, "-i", each)),
+        )
         for name, parent in ((INPUT, "INPUT"), (FORWARD, "FORWARD"))
     ),
 )
@@ -108,11 +121,16 @@ async def ensure() -> None:
 
 async def missing(tables: Tables = IPV4) -> str | None:
     """The first rule that is not in force, as its text; None if they all are."""
+    listed = await anyio.run_process([tables.program, "-w", "-S"], check=False)
+    there = {tuple(sorted(line.split()[1:])) for line in listed.stdout.decode(errors="replace").splitlines()}
     for chain in tables.chains:
         for place, rule in [
             (chain.parent, ("-j", chain.name)),
             *((chain.name, each) for each in chain.rules),
         ]:
+            if tuple(sorted((place, *rule))) in there:
+                continue
+            # It may be listed in other words, as iptables of another age would: that one knows.
             if await _run(tables.program, "-w", "-C", place, *rule) is not None:
                 return " ".join((place, *rule))
     return None

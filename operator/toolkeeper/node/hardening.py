@@ -30,6 +30,7 @@ from typing import Any, Final
 from toolkeeper.errors import Refused
 from toolkeeper.node.docker_marks import labels, mark_of
 from toolkeeper.planning.instance import EnvEntry, Instance
+from toolkeeper.planning.naming import hash8
 from toolkeeper.reconcile.ports import InstanceRequest
 
 Json = dict[str, Any]
@@ -69,7 +70,7 @@ def create_body(request: InstanceRequest, installation: str, place: Place) -> Js
     wanted = request.instance
     body: Json = {
         "Image": place.image,
-        "Hostname": request.server[:LONGEST_HOSTNAME].rstrip("-"),
+        "Hostname": hostname(request),
         "Env": [f"{name}={value}" for name, value in environment(wanted, request.secrets).items()],
         "Labels": labels(mark_of(request, installation)),
         "HostConfig": host_config(wanted, place),
@@ -87,6 +88,16 @@ def create_body(request: InstanceRequest, installation: str, place: Place) -> Js
         # Open without a reader, so that whoever attaches next finds the same process.
         body |= {"OpenStdin": True, "StdinOnce": False, "Tty": False}
     return body
+
+
+def hostname(request: InstanceRequest) -> str:
+    """Who it is, for whoever reads its logs.
+
+    Not the server's name alone: Docker makes a name in the network of every host name, and the one that peers look for
+    would lead to an address that they cannot reach.
+    """
+    end = f"-{hash8(request.hash)}"
+    return request.server[: LONGEST_HOSTNAME - len(end)] + end
 
 
 def host_config(wanted: Instance, place: Place) -> Json:

@@ -1,0 +1,186 @@
+"""A real Docker runtime with an installation of its own, and images small enough to start in no time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import secrets
+import tarfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import APIError, NotFound
+
+import toolkeeper.testing.tiny_mcp
+from toolkeeper.clock import SystemClock
+from toolkeeper.node.docker_runtime import DockerRuntime
+from toolkeeper.node.docker_settings import DockerSettings
+from toolkeeper.planning.desired import container_name
+from toolkeeper.planning.instance import EnvEntry, Instance
+from toolkeeper.planning.observed import DockerState
+from toolkeeper.reconcile.ports import InstanceRequest
+
+SPACE = IPv4Network("10.213.0.0/16")
+"""Another range than the default: a node agent on the same machine keeps its own."""
+
+
+def silent(state: DockerState, text: str) -> None:
+    """A step that nobody follows."""
+
+
+def a_hash(text: str) -> str:
+    """A spec hash."""
+    return f"v1:sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def ask(
+    server: str = "tiny",
+    *,
+    image: str,
+    namespace: str = "default",
+    version: str = "1",
+    secret_values: Mapping[str, str] | None = None,
+    username: str = "",
+    password: str = "",
+    **instance: Any,
+) -> InstanceRequest:
+    """A request for a server of that image; `instance` names what matters to the test."""
+    wanted: dict[str, Any] = {"renderer": 1, "transport": "streamable-http", "port": 8000, "path": "/mcp"}
+    wanted |= {"env": (EnvEntry("HOME", "/tmp"),), "image": image} | instance
+    return InstanceRequest(
+        namespace=namespace,
+        server=server,
+        hash=a_hash(f"{server} {version}"),
+        uid=f"uid-{server}",
+        instance=Instance(**wanted),
+        secrets=secret_values or {},
+        registry_username=username,
+        registry_password=password,
+    )
+
+
+@dataclass
+class Place:
+    """One runtime, its installation, and a plain Docker client to check it with."""
+
+    runtime: DockerRuntime
+    installation: str
+    engine: docker.DockerClient
+    settings: DockerSettings
+    steps: list[tuple[str, str]] = field(default_factory=list)
+
+    def step(self, state: DockerState, text: str) -> None:
+        """Remembers what was said."""
+        self.steps.append((state, text))
+
+    def called(self, request: InstanceRequest) -> str:
+        """The name of the container for that request."""
+        return container_name(self.installation, request.namespace, request.server, request.hash)
+
+    async def up(self, request: InstanceRequest) -> str:
+        """Create and start it. Returns its name."""
+        name = self.called(request)
+        await self.runtime.create(name, self.installation, request, self.step)
+        return name
+
+    def inside(self, name: str, *command: str) -> tuple[int, str]:
+        """(exit code, output) of a command run in that container, as its user."""
+        code, output = self.engine.containers.get(name).exec_run(list(command))
+        return code, output.decode(errors="replace")
+
+    def python(self, name: str, code: str) -> str:
+        """What that Python code prints in that container."""
+        return self.inside(name, "python3", "-c", code)[1].strip()
+
+
+@pytest.fixture
+def installation(docker_engine: docker.DockerClient) -> Iterator[str]:
+    """An installation id that nobody else has. Whatever carries it is removed at the end."""
+    id = f"test{secrets.token_hex(4)}"
+    yield id
+    mine = {"label": f"toolkeeper.dev/installation={id}"}
+    for container in docker_engine.containers.list(all=True, filters=mine):
+        with suppress(NotFound):
+            container.remove(force=True, v=True)
+    for volume in docker_engine.volumes.list(filters=mine):
+        volume.remove(force=True)
+    for network in docker_engine.networks.list(filters=mine):
+        network.remove()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, installation: str) -> DockerSettings:
+    """Folders of the test's own."""
+    return DockerSettings(addresses=SPACE, run=tmp_path / "run", state=tmp_path / "state")
+
+
+@pytest.fixture
+async def place(
+    docker_engine: docker.DockerClient, installation: str, settings: DockerSettings, anyio_backend: str
+) -> AsyncIterator[Place]:
+    """A runtime that is open."""
+    runtime = a_runtime(settings)
+    await runtime.open()
+    yield Place(runtime, installation, docker_engine, settings)
+    await runtime.aclose()
+
+
+def a_runtime(settings: DockerSettings) -> DockerRuntime:
+    """A runtime that is not open yet: another node agent on the same host."""
+    return DockerRuntime(settings, clock=SystemClock(), chance=random.Random(7))
+
+
+@pytest.fixture(scope="session")
+def tiny_image(docker_engine: docker.DockerClient, base_python: str) -> str:
+    """An image that is a small MCP server over HTTP; with Python, so that tests can look around inside."""
+    source = Path(toolkeeper.testing.tiny_mcp.__file__).read_bytes()
+    dockerfile = f"""\
+        FROM {base_python}
+        COPY tiny_mcp.py /tiny_mcp.py
+        ENTRYPOINT ["python3", "/tiny_mcp.py"]
+        CMD ["--host", "0.0.0.0", "--port", "8000"]
+    """
+    return build(docker_engine, "tiny", {"Dockerfile": dockerfile.encode(), "tiny_mcp.py": source})
+
+
+def build(engine: docker.DockerClient, name: str, files: Mapping[str, bytes]) -> str:
+    """Build an image of those files, once for each content."""
+    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:12]
+    tag = f"toolkeeper-test/{name}:{digest}"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path, content in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), 0o755
+            archive.addfile(entry, io.BytesIO(content))
+    packed.seek(0)
+    try:
+        engine.images.get(tag)
+    except APIError:
+        engine.images.build(fileobj=packed, custom_context=True, tag=tag, rm=True)
+    return tag
+
+
+@pytest.fixture
+def bare_image(docker_engine: docker.DockerClient) -> Callable[[], str]:
+    """Makes an image without a shell or anything else in it; it cannot run."""
+
+    def make() -> str:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            entry = tarfile.TarInfo("server")
+            entry.size, entry.mode = 2, 0o755
+            archive.addfile(entry, io.BytesIO(b"#!"))
+        docker_engine.api.import_image_from_data(
+            packed.getvalue(), repository="toolkeeper-test/bare", tag="1", changes=['CMD ["/server"]']
+        )
+        return "toolkeeper-test/bare:1"
+
+    return make
