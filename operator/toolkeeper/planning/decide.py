@@ -68,22 +68,30 @@ def judge(s: Situation) -> Verdict:
     if wanted.server.metadata.deletion_timestamp is not None:
         verdict = delete(s)
     elif wanted.refused is not None:
-        verdict = Verdict(_runs(s), *wanted.refused, "stuck")
+        verdict = _undrawn(s, *wanted.refused)
     elif wanted.instance is None:
-        verdict = Verdict(_runs(s), "SecretMissing", "; ".join(wanted.missing_secrets), "stuck")
+        verdict = _undrawn(s, "SecretMissing", "; ".join(wanted.missing_secrets))
     elif not s.spec.running:
         verdict = stop(s)
     else:
         verdict = roll_out(s)
-    if s.spec.paused or s.toolbox.spec.paused:
-        return replace(
-            verdict, steps=(), memory=None, record=None, wake_after=None, released=False, mood="resting"
-        )
-    return verdict
+    return _paused(verdict) if s.spec.paused or s.toolbox.spec.paused else verdict
 
 
-def _runs(s: Situation) -> bool | None:
-    return None if s.keeper is None else False
+def _paused(verdict: Verdict) -> Verdict:
+    """The same, but nothing of it is done; said instead."""
+    idle = replace(
+        verdict, steps=(), memory=None, record=None, wake_after=None, released=False, mood="resting"
+    )
+    if not verdict.steps:
+        return idle
+    told = "; ".join(map(str, verdict.steps))
+    return replace(idle, reason="Paused", message=f"not done while paused: {told}", quoted=False)
+
+
+def _undrawn(s: Situation, reason: str, message: str) -> Verdict:
+    """Nobody can tell what is wanted, so what is there stays, and may or may not be it."""
+    return Verdict(None if s.present else False, reason, message, "stuck")
 
 
 def _judged(situations: Sequence[Situation], surges: int) -> list[Verdict | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from toolkeeper.planning.instance import Instance
 from toolkeeper.planning.observed import Container, Live
+from toolkeeper.resources.quantity import print_cpus, print_memory
 
 OURS = "tk_"
 """What the names of peer networks begin with: belonging to one more or fewer of those is no edit of this server."""
@@ -65,14 +66,18 @@ def _words(names: set[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
+def _limit(number: str) -> str:
+    return "unlimited" if number == "0" else number
+
+
 def _numbers(instance: Instance, live: Live, container: Container) -> Iterator[Drift]:
     limits = instance.limits
     if live.memory != limits.memory:
-        yield Drift("memory", f"{limits.memory}", f"{live.memory}")
+        yield Drift("memory", print_memory(limits.memory), _limit(print_memory(live.memory)))
     if live.nano_cpus != limits.nano_cpus:
-        yield Drift("cpu", f"{limits.nano_cpus / 1e9:g}", f"{live.nano_cpus / 1e9:g}")
+        yield Drift("cpu", print_cpus(limits.nano_cpus), _limit(print_cpus(live.nano_cpus)))
     if live.pids != limits.pids:
-        yield Drift("pids", f"{limits.pids}", f"{live.pids}")
+        yield Drift("pids", f"{limits.pids}", _limit(f"{live.pids}"))
 
 
 def _hardening(instance: Instance, live: Live, container: Container) -> Iterator[Drift]:

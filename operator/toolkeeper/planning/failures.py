@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toolkeeper.planning.observed import Container, Handshake
+from toolkeeper.resources.mcpserver import ServerMemory
 
 LOG_LINES = 5
 LINE_LENGTH = 200
@@ -26,6 +27,8 @@ SLOW_RETRY_SECONDS = 300.0
 """For the other reasons: only an edit helps, here or (an image that appears) elsewhere."""
 
 
+CANDIDATE_RETRIES = 2
+"""Repeated creates, where time may help, before a new version has failed."""
 ANSWERS = frozenset(
     {
         "Reachable",
@@ -47,6 +50,11 @@ ANSWERS = frozenset(
 def retry_seconds(container: Container) -> float:
     """How old a failure must be before the create is tried again."""
     return RETRY_SECONDS.get(container.error_reason, SLOW_RETRY_SECONDS)
+
+
+def gave_up(memory: ServerMemory, container: Container) -> bool:
+    """Whether a candidate that could not be created has had its chances: one bad minute of a registry is no verdict."""
+    return container.error_reason not in RETRY_SECONDS or memory.retries >= CANDIDATE_RETRIES
 
 
 def failed_create(container: Container) -> tuple[str, str]:

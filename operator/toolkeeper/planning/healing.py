@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from toolkeeper.planning.failures import (
     CREATE_FAILURES,
@@ -17,6 +18,7 @@ from toolkeeper.planning.failures import (
 from toolkeeper.planning.history import record
 from toolkeeper.planning.lifecycle import CRASH_LOOP, Stage
 from toolkeeper.planning.observed import Container
+from toolkeeper.planning.repair import persisting_drift
 from toolkeeper.planning.situation import Mood, Situation, Verdict
 from toolkeeper.planning.toolpins import blocked
 from toolkeeper.resources.conditions import find
@@ -81,20 +83,17 @@ def serving(s: Situation) -> Verdict:
     match, server = _the(s.match), s.wanted.server
     refused = blocked(s.spec.tools, match.handshake)
     if refused is not None:
-        return Verdict(True, *refused, "stuck")
-    ended_rollout = match.hash != server.status.running_hash
-    return Verdict(
-        True,
-        "Running",
-        mood="resting",
-        memory=_proven(s.memory, match),
-        record=record(server, match.hash, "Succeeded") if ended_rollout else None,
-    )
+        return Verdict(True, *refused, "stuck", barred=True)
+    written = record(server, match.hash, "Succeeded") if match.hash != server.status.running_hash else None
+    drift = persisting_drift(s)
+    if drift:
+        return Verdict(True, "DriftPersists", f"replacing it did not help: {drift}", "stuck", record=written)
+    return Verdict(True, "Running", mood="resting", memory=_proven(s.memory), record=written)
 
 
-def _proven(memory: ServerMemory, match: Container) -> ServerMemory | None:
+def _proven(memory: ServerMemory) -> ServerMemory | None:
     """A container that answers and has not drifted ends what was remembered about failures and repairs."""
-    if not memory.failed_hash and not memory.drift:
+    if not (memory.failed_hash or memory.drift or memory.retries):
         return None
     return ServerMemory(health_restarts=memory.health_restarts, restarted_run=memory.restarted_run)
 
@@ -149,11 +148,11 @@ def exited(s: Situation) -> Verdict:
 
 def start(s: Situation, container: Container) -> Verdict:
     """Start a stopped one: with `Always` Docker restarts crashes, so somebody stopped it."""
+    stopped = Verdict(False, "StoppedOutside", "somebody stopped the container on the host")
     wait = SHORTEST_RUN - s.age(container)
     if wait > 0:
-        return Verdict(False, "Stopped", "the container was stopped", wake_after=wait)
-    step = s.step("start", container, "it is stopped and should run")
-    return Verdict(False, "Stopped", "the container was stopped", steps=(step,))
+        return replace(stopped, wake_after=wait)
+    return replace(stopped, steps=(s.step("start", container, "it is stopped and should run"),))
 
 
 def frozen(s: Situation) -> Verdict:
@@ -175,7 +174,8 @@ def failed(s: Situation) -> Verdict:
             False, reason, message, steps=s.remove([match], "a newer Toolkeeper failed to create it")
         )
     again = s.create(f"trying again after {reason}", like=match)
-    return Verdict(False, reason, message, mood, steps=(again,), quoted=True)
+    counted = s.memory.model_copy(update={"retries": s.memory.retries + 1}) if s.keeper is not None else None
+    return Verdict(False, reason, message, mood, steps=(again,), memory=counted, quoted=True)
 
 
 def dead(s: Situation) -> Verdict:

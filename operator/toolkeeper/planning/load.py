@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from toolkeeper.planning.observed import Observation, Snapshot
 from toolkeeper.resources.mcpserver import MCPServer
-from toolkeeper.resources.quantity import memory_bytes, nano_cpus
+from toolkeeper.resources.quantity import memory_bytes, nano_cpus, print_cpus, print_memory
 from toolkeeper.resources.toolbox import Toolbox
 
 
@@ -44,13 +44,15 @@ def fits(toolbox: Toolbox, seen: Observation | None, taken: Load, one: Load) -> 
     """
     declared, total = toolbox.spec.capacity, taken + one
     if declared.servers is not None and total.servers > declared.servers:
-        return f"it takes {declared.servers} servers at most"
+        return f"spec.capacity.servers is {declared.servers}"
     if declared.memory is not None and total.memory > memory_bytes(declared.memory):
-        return f"less than the wanted memory is left of {declared.memory}"
+        left = print_memory(max(memory_bytes(declared.memory) - taken.memory, 0))
+        return f"{left} of spec.capacity.memory is left, {print_memory(one.memory)} is wanted"
     if declared.cpu is not None and total.nano_cpus > nano_cpus(declared.cpu):
-        return f"less than the wanted CPU is left of {declared.cpu}"
+        left = print_cpus(max(nano_cpus(declared.cpu) - taken.nano_cpus, 0))
+        return f"{left} of spec.capacity.cpu is left, {print_cpus(one.nano_cpus)} is wanted"
     if isinstance(seen, Snapshot) and 0 < seen.capacity_memory < one.memory:
-        return "the host has less memory than the server may take"
+        return f"the host has {print_memory(seen.capacity_memory)}, {print_memory(one.memory)} is wanted"
     return None
 
 

@@ -174,9 +174,8 @@ def _stuck_to(server: MCPServer, candidates: Sequence[Toolbox], known: _Map) -> 
     if not ranked and _stays_put(server):
         # The labels were edited away from under its volumes.
         ranked = [box for _, box in sorted(known.toolboxes.items()) if _is_here(box, server, known)]
-    if not ranked or (ranked[0].spec.drain and not _stays_put(server)):
-        return None
-    return Placement(ranked[0].key, "Placed")
+    staying = [each for each in ranked if not each.spec.drain or _stays_put(server)]
+    return Placement(staying[0].key, "Placed") if staying else None
 
 
 # Servers that need a place ------------------------------------------------------------------------------------------
@@ -195,7 +194,7 @@ def _newcomer(server: MCPServer, known: _Map) -> Placement:
                 None, "WaitingForToolboxes", f"it may already run on one that was not seen yet: {names}"
             )
     draining = [each for each in candidates if each.spec.drain and _is_here(each, server, known)]
-    refusals: dict[str, str] = {}
+    refusals: dict[str, tuple[str, str]] = {}
     free: list[tuple[float, Key]] = []
     for toolbox in candidates:
         why = _cannot_take(toolbox, server, known)
@@ -209,8 +208,9 @@ def _newcomer(server: MCPServer, known: _Map) -> Placement:
         return Placement(min(free)[1], "Placed")
     if draining:
         return Placement(draining[0].key, "Placed")
-    told = "; ".join(f"{name}: {why}" for name, why in sorted(refusals.items()))
-    return Placement(None, "InsufficientCapacity", told)
+    reasons = {reason for reason, _ in refusals.values()}
+    told = "; ".join(f"{name}: {why}" for name, (_, why) in sorted(refusals.items()))
+    return Placement(None, reasons.pop() if len(reasons) == 1 else "NoToolboxFits", told)
 
 
 def _unseen(candidates: Sequence[Toolbox], known: _Map) -> list[Toolbox]:
@@ -222,15 +222,16 @@ def _was_seen(seen: Observation | None) -> bool:
     return isinstance(seen, Snapshot) or (isinstance(seen, Unreachable) and seen.held is not None)
 
 
-def _cannot_take(toolbox: Toolbox, server: MCPServer, known: _Map) -> str | None:
-    """Why nothing new is placed there; None when it is welcome."""
+def _cannot_take(toolbox: Toolbox, server: MCPServer, known: _Map) -> tuple[str, str] | None:
+    """(reason, message) of why nothing new is placed there; None when it is welcome."""
     if toolbox.metadata.deletion_timestamp is not None:
-        return "it is being deleted"
+        return "ToolboxDeleting", "it is being deleted"
     if toolbox.spec.paused:
-        return "it is paused"
+        return "ToolboxPaused", "spec.paused is true"
     if toolbox.spec.drain:
-        return "it is being drained"
+        return "ToolboxDraining", "spec.drain is true"
     seen = known.observations.get(toolbox.key)
     if server.spec.toolbox_selector is not None and not isinstance(seen, Snapshot):
-        return "it does not answer"
-    return fits(toolbox, seen, known.loads.get(toolbox.key, NOTHING), load_of(server))
+        return "ToolboxUnreachable", "it does not answer"
+    why = fits(toolbox, seen, known.loads.get(toolbox.key, NOTHING), load_of(server))
+    return None if why is None else ("InsufficientCapacity", why)

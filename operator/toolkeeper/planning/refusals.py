@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
 
 from toolkeeper.planning.naming import volume_name
 from toolkeeper.resources.mcpserver import MCPServer
-from toolkeeper.resources.quantity import memory_bytes, nano_cpus
 
 Refusal = tuple[str, str]
 """(reason, message)."""
 
-LEAST_MEMORY = 6 * 1024 * 1024
-"""Docker refuses less; and zero would mean *unlimited*."""
-LEAST_NANO_CPUS = 10_000_000
 LONGEST_VOLUME_NAME = 255
-KERNEL_PATHS = ("/proc", "/sys", "/dev")
 
 
 def refusal(server: MCPServer, installation: str, features: frozenset[str]) -> Refusal | None:
@@ -45,26 +39,6 @@ def _source_is_possible_here(
     return None
 
 
-def _limits_are_limits(server: MCPServer, installation: str, features: frozenset[str]) -> Refusal | None:
-    wanted = server.spec.resources
-    if memory_bytes(wanted.memory) < LEAST_MEMORY:
-        return "LimitTooLow", f"spec.resources.memory {wanted.memory} is below the least possible, 6Mi"
-    if nano_cpus(wanted.cpu) < LEAST_NANO_CPUS:
-        return "LimitTooLow", f"spec.resources.cpu {wanted.cpu} is below the least possible, 10m"
-    return None
-
-
-def _mounts_are_possible(server: MCPServer, installation: str, features: frozenset[str]) -> Refusal | None:
-    paths = [each.path for each in server.spec.volumes] + [each.path for each in server.spec.files]
-    for path in paths:
-        plain = posixpath.normpath(path)
-        if plain == "/" or any(plain == each or plain.startswith(each + "/") for each in KERNEL_PATHS):
-            return "MountRefused", f"nothing can be mounted at {path}"
-    if len(paths) != len({posixpath.normpath(path) for path in paths}):
-        return "MountRefused", "two of spec.volumes and spec.files have the same path"
-    return None
-
-
 def _names_fit(server: MCPServer, installation: str, features: frozenset[str]) -> Refusal | None:
     identity = (installation, server.metadata.namespace, server.metadata.name)
     for each in server.spec.volumes:
@@ -77,7 +51,5 @@ def _names_fit(server: MCPServer, installation: str, features: frozenset[str]) -
 CHECKS: tuple[Callable[[MCPServer, str, frozenset[str]], Refusal | None], ...] = (
     _source_is_known,
     _source_is_possible_here,
-    _limits_are_limits,
-    _mounts_are_possible,
     _names_fit,
 )

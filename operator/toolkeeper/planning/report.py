@@ -19,7 +19,7 @@ from toolkeeper.planning.statuses import LONGEST, Said, changed_conditions, word
 from toolkeeper.planning.toolpins import pinned
 from toolkeeper.planning.unplaced import unplaced
 from toolkeeper.resources.conditions import find
-from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
+from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus, Phase
 
 __all__ = ["connection", "report", "unplaced"]
 
@@ -57,7 +57,7 @@ def _conditions(s: Situation, verdict: Verdict, features: tuple[str, ...]) -> li
     pins = pinned(s.spec.tools, s.match.handshake if s.match else None, status.tools_hash)
     said = [
         _accepted(s, generation),
-        Said("Placed", "True", "Placed", f"on toolbox {placed_on(s)}", generation),
+        Said("Placed", "True", "Placed", f"on toolbox {s.home}", generation),
         _secrets(s, generation),
         _deployed(s, verdict, message, generation),
         _reachable(s, verdict, message, generation),
@@ -120,6 +120,8 @@ def _reachable(s: Situation, verdict: Verdict, message: str, generation: int) ->
         case Stage.LOST | Stage.SILENT | Stage.UNKNOWN:
             status = None if s.at is Stage.UNKNOWN else False
             return Said("Reachable", word(status), verdict.reason, message, generation)
+        case Stage.ABSENT if verdict.deployed is None:
+            return Said("Reachable", "Unknown", verdict.reason, message, generation)
         case _:
             return Said("Reachable", "False", "NotRunning", "the wanted version does not run", generation)
 
@@ -137,7 +139,7 @@ def _ready(s: Situation, verdict: Verdict, message: str, generation: int) -> Sai
     if s.at is Stage.UNKNOWN:
         return Said("Ready", "Unknown", verdict.reason, message, generation)
     serving = s.serving
-    if serving is None or (serving is s.match and verdict.reason == "ToolsChanged"):
+    if serving is None or (serving is s.match and verdict.barred):
         return Said("Ready", "False", verdict.reason, message, generation)
     if serving is s.match:
         return Said("Ready", "True", "Available", "", generation)
@@ -153,11 +155,6 @@ def _proven_generation(s: Situation, serving: Container) -> int:
     return 0
 
 
-def placed_on(s: Situation) -> str:
-    """`<namespace>/<name>` of the toolbox."""
-    return f"{s.toolbox.metadata.namespace}/{s.toolbox.metadata.name}"
-
-
 # Fields -------------------------------------------------------------------------------------------------------------
 
 
@@ -166,7 +163,7 @@ def _fields(s: Situation, verdict: Verdict) -> dict[str, object]:
     server, status = s.wanted.server, s.wanted.server.status
     fields: dict[str, object] = {
         "observed_generation": server.metadata.generation,
-        "toolbox": placed_on(s),
+        "toolbox": s.home,
         "memory": s.memory if verdict.memory is None else verdict.memory,
         "wanted_hash": s.wanted_hash,
     }
@@ -174,8 +171,7 @@ def _fields(s: Situation, verdict: Verdict) -> dict[str, object]:
         fields["phase"] = "unknown"
         return fields
     serving = s.serving
-    at = s.at if s.match is not None or s.keeper is None or s.spec.running else s.kept_at
-    fields["phase"] = "active" if serving is not None else phase(at, running=s.spec.running)
+    fields["phase"] = _phase(s, verdict)
     fields["running_hash"] = _running_hash(s, verdict, status)
     fields["endpoint"] = serving.address if serving is not None else ""
     subject = serving or s.match or s.keeper
@@ -185,9 +181,19 @@ def _fields(s: Situation, verdict: Verdict) -> dict[str, object]:
     return fields
 
 
+def _phase(s: Situation, verdict: Verdict) -> Phase:
+    if s.serving is not None:
+        return "active"
+    at = s.at if s.match is not None or s.keeper is None or s.spec.running else s.kept_at
+    word = phase(at, running=s.spec.running)
+    if word == "starting" and verdict.mood != "moving":
+        return "error" if verdict.mood == "stuck" else "stopped"
+    return word
+
+
 def _running_hash(s: Situation, verdict: Verdict, status: MCPServerStatus) -> str:
     """The hash that has proven itself and is still there."""
-    if s.at is Stage.SERVING and s.match is not None and verdict.reason != "ToolsChanged":
+    if s.at is Stage.SERVING and s.match is not None and verdict.deployed and not verdict.barred:
         return s.match.hash
     if any(each.hash == status.running_hash for each in s.present):
         return status.running_hash

@@ -12,17 +12,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from toolkeeper.planning import healing
-from toolkeeper.planning.drift import drifts
-from toolkeeper.planning.failures import crash_loop, ended, failed_create, lost_contact, silence
+from toolkeeper.planning.failures import crash_loop, ended, failed_create, gave_up, lost_contact, silence
 from toolkeeper.planning.history import Outcome, record
 from toolkeeper.planning.lifecycle import ALIVE, CRASH_LOOP, Stage
 from toolkeeper.planning.naming import hash8
+from toolkeeper.planning.repair import drifted
 from toolkeeper.planning.situation import FRESH, Situation, Verdict
 from toolkeeper.planning.toolpins import blocked
 
 Check = Callable[[Situation], Verdict | None]
-LONGEST = 1000
-"""Characters of a drift that are remembered and told."""
 Failure = tuple[str, str]
 """(reason, message)."""
 
@@ -33,26 +31,11 @@ def roll_out(s: Situation) -> Verdict:
     verdict = next((each for each in answers if each is not None), None) or healing.BY_STAGE[s.at](s)
     if not s.strays:
         return verdict
-    mood = "moving" if verdict.mood == "resting" else verdict.mood
-    return replace(verdict, mood=mood, steps=(*s.remove(s.strays, "it is no longer wanted"), *verdict.steps))
-
-
-def _drifted(s: Situation) -> Verdict | None:
-    """Somebody edited the running container: replace it, under the same name, by what is wanted."""
-    match = s.match
-    if match is None or match.live is None or match.state not in ("running", "exited"):
-        return None
-    instance = s.wanted.instances.get(match.renderer)
-    found = drifts(instance, match) if instance is not None else ()
-    if not found:
-        return None
-    text = "; ".join(map(str, found))[:LONGEST]
-    if s.memory.drift == text and s.memory.drift_container != match.container_id:
-        # A fresh container has it as well: the host cannot do what is wanted, and replacing would never end.
-        sentence = f"the host makes it so again and again: {text}"
-        return Verdict(True, "DriftPersists", sentence, "stuck") if s.at is Stage.SERVING else None
-    memory = s.memory.model_copy(update={"drift": text, "drift_container": match.container_id})
-    return Verdict(False, "Drifted", text, steps=s.remove([match], f"it was edited ({text})"), memory=memory)
+    if verdict.mood == "resting":
+        verdict = replace(
+            verdict, reason="RollingOut", message="what is no longer wanted is being removed", mood="moving"
+        )
+    return replace(verdict, steps=(*s.remove(s.strays, "it is no longer wanted"), *verdict.steps))
 
 
 def _takes_over(s: Situation) -> Verdict | None:
@@ -119,7 +102,7 @@ def _failure(s: Situation) -> Failure | None:
     if match is None:
         return None
     match s.at:
-        case Stage.FAILED:
+        case Stage.FAILED if gave_up(s.memory, match):
             return failed_create(match)
         case Stage.EXITED:
             return ended(match)
@@ -169,7 +152,8 @@ def _absent(s: Situation) -> Verdict | None:
 
 
 def _create_alone(s: Situation) -> Verdict:
-    had_one = s.wanted.server.status.container_id != ""
+    status = s.wanted.server.status
+    had_one = status.container_id != "" and status.toolbox == s.home
     verdict = _creating(s, "its container is gone" if had_one else "it is wanted and not there")
     # The one that stood by is gone too, so there is nothing left to protect from trying again.
     return replace(verdict, memory=FRESH) if s.failed else verdict
@@ -179,4 +163,4 @@ def _creating(s: Situation, because: str) -> Verdict:
     return Verdict(False, "Creating", "the container is being created", steps=(s.create(because),))
 
 
-CHECKS: tuple[Check, ...] = (_drifted, _takes_over, _rolled_back, _failed_the_gate, _makes_room, _absent)
+CHECKS: tuple[Check, ...] = (drifted, _takes_over, _rolled_back, _failed_the_gate, _makes_room, _absent)

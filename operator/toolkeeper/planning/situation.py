@@ -39,6 +39,8 @@ class Verdict:
     """A rollout that ended with this verdict."""
     quoted: bool = False
     """The message quotes the host: it is kept as it was while the reason stays the same."""
+    barred: bool = False
+    """What answers must not be called ready."""
     released: bool = False
     """The finalizer may go."""
     wants_surge: bool = False
@@ -73,6 +75,11 @@ class Situation:
         return self.wanted.server.spec
 
     @property
+    def home(self) -> str:
+        """The toolbox as status names it: `<namespace>/<name>`."""
+        return f"{self.toolbox.metadata.namespace}/{self.toolbox.metadata.name}"
+
+    @property
     def present(self) -> tuple[Container, ...]:
         """All containers of this server here, the wanted one first."""
         return tuple(each for each in (self.match, self.keeper, *self.strays) if each is not None)
@@ -87,7 +94,8 @@ class Situation:
     @property
     def failed(self) -> bool:
         """Whether the wanted version is remembered as failed."""
-        return self.memory.failed_hash != ""
+        failed = self.memory.failed_hash
+        return failed != "" and (failed == self.wanted_hash or failed in self.wanted.hashes.values())
 
     @property
     def on_trial(self) -> bool:

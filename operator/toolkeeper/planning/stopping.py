@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from toolkeeper.planning.lifecycle import ALIVE, Stage
 from toolkeeper.planning.plan import Step
 from toolkeeper.planning.situation import Situation, Verdict
@@ -25,19 +27,18 @@ def stop(s: Situation) -> Verdict:
 def delete(s: Situation) -> Verdict:
     """Remove everything of it, and let the object go once nothing of it was seen."""
     meta = s.wanted.server.metadata
+    going = Verdict(s.at in ALIVE, "Deleting")
     if s.spec.deletion_policy == "Orphan":
         known = f"{meta.namespace}/{meta.name}" in s.toolbox.status.disowned
-        return Verdict(
-            None, "Deleting", "its containers stay", released=known or not s.present, wake_after=0.0
-        )
+        return replace(going, message="its containers stay", released=known or not s.present, wake_after=0.0)
     if s.present:
         steps = s.remove(s.present, "its MCPServer is deleted")
-        return Verdict(None, "Deleting", "its containers are being removed", steps=steps)
+        return replace(going, message="its containers are being removed", steps=steps)
     if s.spec.reclaim == "Delete" and s.volumes:
-        return Verdict(None, "Deleting", "its volumes are being removed", steps=_reclaim(s))
+        return replace(going, message="its volumes are being removed", steps=_reclaim(s))
     if s.wanted.elsewhere and meta.annotations.get(FORCE_DELETE) != "true":
-        return Verdict(None, "Deleting", "another toolbox may still have a container of it")
-    return Verdict(None, "Deleting", "nothing of it is left", released=True)
+        return replace(going, message="another toolbox may still have a container of it")
+    return replace(going, message="nothing of it is left", released=True)
 
 
 def _reclaim(s: Situation) -> tuple[Step, ...]:

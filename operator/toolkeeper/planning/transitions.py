@@ -21,10 +21,15 @@ DEEDS: dict[str, tuple[Literal["Normal", "Warning"], str]] = {
     "Creating": ("Normal", "Creating"),
     "Drifted": ("Warning", "DriftRepaired"),
     "Stopped": ("Normal", "Stopped"),
+    "StoppedOutside": ("Warning", "StoppedOutside"),
     "Completed": ("Normal", "Completed"),
     "WaitingForSurge": ("Normal", "WaitingForSurge"),
     "RollingOut": ("Normal", "RollingOut"),
 }
+
+
+ON_PURPOSE = frozenset({"Deleting", "Stopping", "Stopped"})
+"""Reasons for not being ready that somebody asked for."""
 
 
 def server_events(before: MCPServer, after: MCPServer, now: datetime) -> list[Event]:
@@ -87,7 +92,12 @@ def _rolled_back(before: MCPServerStatus, after: MCPServerStatus) -> Told | None
     new = find(after.conditions, "RolledBack")
     if new is None or find(before.conditions, "RolledBack") is not None:
         return None
-    return "Warning", "RolledBack", f"{new.reason}: {new.message}"
+    stays = f"; {hash8(after.running_hash)} stays" if after.running_hash else ""
+    return (
+        "Warning",
+        "RolledBack",
+        f"{hash8(after.memory.failed_hash)} failed ({new.reason}) and is removed{stays}",
+    )
 
 
 def _restarted(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
@@ -112,7 +122,7 @@ def _tools(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
 def _ready(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
     old, new = find(before.conditions, "Ready"), find(after.conditions, "Ready")
     was, now = old is not None and old.status == "True", new is not None and new.status == "True"
-    if was == now or new is None:
+    if was == now or new is None or new.reason in ON_PURPOSE:
         return None
     return (
         "Normal" if now else "Warning",

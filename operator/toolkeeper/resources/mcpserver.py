@@ -444,6 +444,8 @@ class ServerMemory(Lenient):
     """Why it failed, in one word."""
     failed_message: Observed = ""
     """Why it failed, in a sentence."""
+    retries: int = 0
+    """Number of repeated creates of the wanted hash while an older one stands by."""
     health_restarts: int = 0
     """Number of restarts for failed health of the wanted hash, spent from a budget."""
     restarted_run: Observed = ""

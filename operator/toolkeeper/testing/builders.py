@@ -172,6 +172,13 @@ def make_container(
     meta, made = server.metadata, state not in WITHOUT_CONTAINER
     name = container_name(installation, meta.namespace, meta.name, drawn.hash)
     given: dict[str, Any] = {
+        "name": name,
+        "installation": installation,
+        "namespace": meta.namespace,
+        "server": meta.name,
+        "hash": drawn.hash,
+        "renderer": instance.renderer,
+        "state": state,
         "container_id": f"id-{name[-8:]}" if made else "",
         "run_id": "run-1" if made else "",
         "image": instance.image,
@@ -183,16 +190,7 @@ def make_container(
         "volumes": tuple(each.volume for each in instance.volumes),
         **fields,
     }
-    return Container(
-        name=name,
-        installation=installation,
-        namespace=meta.namespace,
-        server=meta.name,
-        hash=drawn.hash,
-        renderer=instance.renderer,
-        state=state,
-        **given,
-    )
+    return Container(**given)
 
 
 def make_snapshot(*containers: Container, **fields: Any) -> Snapshot:
