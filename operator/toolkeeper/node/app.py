@@ -13,6 +13,7 @@ from toolkeeper.node import faults, routes
 from toolkeeper.node.front import Front
 from toolkeeper.node.gate import Gate
 from toolkeeper.node.node import Node
+from toolkeeper.telemetry.logs import Log
 
 
 def make_api(node: Node) -> FastAPI:
@@ -32,6 +33,6 @@ def make_api(node: Node) -> FastAPI:
     return app
 
 
-def make_app(node: Node, *, gate: Gate, clock: Clock, new_id: Callable[[], str]) -> ASGIApp:
+def make_app(node: Node, *, gate: Gate, clock: Clock, new_id: Callable[[], str], log: Log) -> ASGIApp:
     """The application as it is served. `node` is opened and closed by whoever serves it."""
-    return Front(make_api(node), gate=gate, tally=node.tally, clock=clock, new_id=new_id)
+    return Front(make_api(node), gate=gate, tally=node.tally, clock=clock, new_id=new_id, log=log)

@@ -16,6 +16,7 @@ from toolkeeper.node.docker_settings import DockerSettings
 from toolkeeper.node.process_runtime import ProcessRuntime
 from toolkeeper.node.runtime import Runtime
 from toolkeeper.node.settings import NodeSettings
+from toolkeeper.telemetry.logs import Log
 
 ASK_SECONDS = 10.0
 BRIDGE_REMEDY = (
@@ -39,13 +40,19 @@ async def choose(
     environ: Mapping[str, str],
     new_id: Callable[[], str],
     chance: random.Random,
+    log: Log,
 ) -> Chosen:
     """Open the runtime that the settings ask for.
 
     Raises Refused or Unreachable when that one cannot be used; `auto` falls back to processes and says why.
     """
     process = ProcessRuntime(
-        settings.state_dir / "process", clock=clock, new_id=new_id, settings=environ, cache=settings.cache_dir
+        settings.state_dir / "process",
+        clock=clock,
+        new_id=new_id,
+        settings=environ,
+        cache=settings.cache_dir,
+        log=log,
     )
     if settings.runtime == "process":
         return await _opened(process, "it was asked for")

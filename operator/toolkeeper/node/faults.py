@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
@@ -40,6 +41,11 @@ def fault(status: int, reason: str, message: str, headers: Mapping[str, str] | N
     """The answer."""
     content = {"error": {"reason": reason[:128], "message": message[:4096]}}
     return JSONResponse(content, status, headers=dict(headers or {}))
+
+
+def trace(error: BaseException) -> str:
+    """Where an unforeseen error came from, for the log. Without the values of variables: they may be secret."""
+    return "".join(traceback.format_exception(error))
 
 
 def install(app: FastAPI) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkeeper.clock import Clock
 from toolkeeper.dtma.wire import REQUEST_LIMIT
-from toolkeeper.node.faults import fault
+from toolkeeper.node.faults import fault, trace
 from toolkeeper.node.gate import Gate
 from toolkeeper.node.metrics import Tally
-
-log = structlog.get_logger("toolkeeper.node")
+from toolkeeper.telemetry.logs import Log
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """The only paths that need no token."""
@@ -31,11 +29,12 @@ class Front:
     """
 
     def __init__(
-        self, app: ASGIApp, *, gate: Gate, tally: Tally, clock: Clock, new_id: Callable[[], str]
+        self, app: ASGIApp, *, gate: Gate, tally: Tally, clock: Clock, log: Log, new_id: Callable[[], str]
     ) -> None:
         self._app = app
         self._gate = gate
         self._tally = tally
+        self._log = log
         self._clock = clock
         self._new_id = new_id
 
@@ -65,8 +64,8 @@ class Front:
             else:
                 assert isinstance(content, bytes)
                 await self._app(scope, _replayed(content, receive), marked)
-        except Exception:
-            log.exception("request failed", request=request_id, path=scope["path"])
+        except Exception as error:  # noqa: BLE001 - the outermost turn of a request
+            self._log.error("request failed", request=request_id, path=scope["path"], trace=trace(error))
             if status == 0:
                 await fault(500, "Unexpected", "the node met an error of its own")(scope, receive, marked)
         finally:

@@ -8,11 +8,10 @@ import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -25,8 +24,7 @@ from toolkeeper.node.gate import Gate, TokenFile, token_file
 from toolkeeper.node.node import Node
 from toolkeeper.node.notebook import Notebook
 from toolkeeper.node.settings import NodeSettings
-
-log = structlog.get_logger("toolkeeper.node")
+from toolkeeper.telemetry.logs import Log, configured
 
 BACKLOG = 256
 GOODBYE_SECONDS = 2
@@ -54,24 +52,26 @@ async def serving(
     *,
     clock: Clock,
     environ: Mapping[str, str],
+    log: Log | None = None,
     new_id: Callable[[], str] = lambda: secrets.token_hex(16),
 ) -> AsyncIterator[Serving]:
     """Serve a node for as long as the context lasts. Containers go on afterwards.
 
-    Raises Invalid (settings, files), Refused and Unreachable (the runtime that was asked for cannot be used).
+    `log` is made by the settings if not given. Raises Invalid (settings, files), Refused and Unreachable (the runtime
+    that was asked for cannot be used).
     """
+    log = log or configured(format=settings.log_format, program="node")
     prepare(settings)
     tls = certificate_of(settings, clock)
     gate = Gate(TokenFile(settings.tokens), clock)
-    with _listening(settings) as listener:
-        notebook = Notebook(settings.state_dir / "node.db")
+    with _listening(settings) as listener, closing(Notebook(settings.state_dir / "node.db")) as notebook:
         chosen = await choose(
-            settings, clock=clock, environ=environ, new_id=new_id, chance=random.SystemRandom()
+            settings, clock=clock, environ=environ, new_id=new_id, chance=random.SystemRandom(), log=log
         )
-        node = Node(chosen.runtime, notebook, clock=clock, boot=new_id()[:12])
+        node = Node(chosen.runtime, notebook, clock=clock, boot=new_id()[:12], log=log)
         try:
             await node.open()
-            app = make_app(node, gate=gate, clock=clock, new_id=lambda: new_id()[:16])
+            app = make_app(node, gate=gate, clock=clock, new_id=lambda: new_id()[:16], log=log)
             async with _served(app, listener, tls, node):
                 yield Serving(
                     endpoint=_endpoint(listener, encrypted=tls is not None),

@@ -20,6 +20,7 @@ from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.runtime import Runtime
 from toolkeeper.node.works import Works
 from toolkeeper.reconcile.ports import Claim, InstanceRequest
+from toolkeeper.telemetry.logs import Log
 
 FIRST_LOOK_SECONDS = 5.0
 SETTLE_SECONDS = 3.0
@@ -28,15 +29,15 @@ SETTLE_SECONDS = 3.0
 class Node:
     """A running node agent. `open` before anything else; `aclose` leaves the containers running."""
 
-    def __init__(self, runtime: Runtime, notebook: Notebook, *, clock: Clock, boot: str) -> None:
+    def __init__(self, runtime: Runtime, notebook: Notebook, *, clock: Clock, boot: str, log: Log) -> None:
         self.tally = Tally()
         self.runtime = runtime
         self._notebook = notebook
         self._claims = Claims(notebook)
         self._ledger = Ledger(clock=clock, notebook=notebook, revisions=Revisions(boot))
-        self._works = Works(runtime, self._ledger, self._claims, clock=clock, tally=self.tally)
-        self._observer = Observer(runtime, self._ledger)
-        self._prober = Prober(runtime, self._ledger, clock=clock, tally=self.tally)
+        self._works = Works(runtime, self._ledger, self._claims, clock=clock, tally=self.tally, log=log)
+        self._observer = Observer(runtime, self._ledger, log)
+        self._prober = Prober(runtime, self._ledger, clock=clock, tally=self.tally, log=log)
         self._watching: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
 

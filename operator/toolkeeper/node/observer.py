@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import structlog
-
 from toolkeeper.errors import ToolkeeperError
+from toolkeeper.node.faults import trace
 from toolkeeper.node.ledger import Ledger
 from toolkeeper.node.runtime import Runtime
-
-log = structlog.get_logger("toolkeeper.node")
+from toolkeeper.telemetry.logs import Log
 
 DEBOUNCE_SECONDS = 0.015
 """Removing a container makes Docker say four things within a few milliseconds."""
@@ -23,9 +21,10 @@ EVERYTHING = ""
 class Observer:
     """Two tasks: one collects names that changed, one looks at them."""
 
-    def __init__(self, runtime: Runtime, ledger: Ledger) -> None:
+    def __init__(self, runtime: Runtime, ledger: Ledger, log: Log) -> None:
         self._runtime = runtime
         self._ledger = ledger
+        self._log = log
         self._dirty: set[str] = set()
         self._some = asyncio.Event()
         self.looked = asyncio.Event()
@@ -46,8 +45,8 @@ class Observer:
                     self._note(name)
             except ToolkeeperError as error:
                 self._ledger.runtime_is_down(str(error))
-            except Exception:
-                log.exception("the runtime's changes cannot be followed")
+            except Exception as error:  # noqa: BLE001 - the outermost turn of the feed; the slow look goes on
+                self._log.error("the runtime's changes cannot be followed", trace=trace(error))
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF)
             self._note(EVERYTHING)
@@ -72,8 +71,8 @@ class Observer:
                 self._ledger.runtime_is_down(str(error))
                 await self._again(names, backoff)
                 backoff = min(backoff * 2, LONGEST_BACKOFF)
-            except Exception:
-                log.exception("looking at the runtime failed unexpectedly")
+            except Exception as error:  # noqa: BLE001 - the outermost turn of the look
+                self._log.error("looking at the runtime failed unexpectedly", trace=trace(error))
                 await self._again(names, LONGEST_BACKOFF)
 
     async def _again(self, names: set[str], backoff: float) -> None:

@@ -10,11 +10,10 @@ import ssl
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-import structlog
-
 from toolkeeper.clock import Clock
 from toolkeeper.errors import ToolkeeperError
 from toolkeeper.node.entry import Entry, run_of
+from toolkeeper.node.faults import trace
 from toolkeeper.node.ledger import Ledger
 from toolkeeper.node.metrics import Tally
 from toolkeeper.node.notebook import Page
@@ -23,8 +22,7 @@ from toolkeeper.planning.observed import Handshake
 from toolkeeper.probe.endpoint import make_client, probe_http
 from toolkeeper.probe.outcome import ProbeOutcome
 from toolkeeper.probe.stdio import probe_stream
-
-log = structlog.get_logger("toolkeeper.node")
+from toolkeeper.telemetry.logs import Log
 
 FIRST_DELAY = 0.02
 LONGEST_DELAY = 1.0
@@ -42,11 +40,12 @@ _TRANSIENT = frozenset({"ConnectionRefused", "Timeout"})
 class Prober:
     """Follows every running container of the ledger."""
 
-    def __init__(self, runtime: Runtime, ledger: Ledger, *, clock: Clock, tally: Tally) -> None:
+    def __init__(self, runtime: Runtime, ledger: Ledger, *, clock: Clock, tally: Tally, log: Log) -> None:
         self._runtime = runtime
         self._ledger = ledger
         self._clock = clock
         self._tally = tally
+        self._log = log
         self._turns = asyncio.Semaphore(PARALLEL)
         # Servers are reached by plain HTTP on this host; a context without authorities costs nothing.
         self._client = make_client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
@@ -99,9 +98,9 @@ class Prober:
             try:
                 await _Pursuit(self, name, run, seen).run()
             except ToolkeeperError as error:
-                log.info("probe put off", container=name, because=str(error))
-            except Exception:
-                log.exception("probing failed unexpectedly", container=name)
+                self._log.info("probe put off", container=name, because=str(error))
+            except Exception as error:  # noqa: BLE001 - the outermost turn of the task
+                self._log.error("probing failed unexpectedly", container=name, trace=trace(error))
             else:
                 return
             self.tried(name)

@@ -15,8 +15,6 @@ from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Literal
 
-import structlog
-
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, NotFound, Refused, ToolkeeperError
 from toolkeeper.node import features, process_launch, process_stream, process_table
@@ -27,8 +25,7 @@ from toolkeeper.node.process_launch import HOST, Launch
 from toolkeeper.node.runtime import ByteStream, Capacity, Seen, Sight, Step, Usage
 from toolkeeper.planning.instance import Instance
 from toolkeeper.reconcile.ports import InstanceRequest
-
-log = structlog.get_logger("toolkeeper.node")
+from toolkeeper.telemetry.logs import Log, Silent
 
 WATCH_SECONDS = 1.0
 FOLLOW_SECONDS = 0.2
@@ -60,11 +57,13 @@ class ProcessRuntime:
         new_id: Callable[[], str],
         settings: Mapping[str, str],
         cache: Path | None = None,
+        log: Log | None = None,
     ) -> None:
         """`settings`: the environment of pip and npm, and of which servers get the harmless part."""
         self._root = root
         self._clock = clock
         self._new_id = new_id
+        self._log = log or Silent()
         self._settings = {key: value for key, value in settings.items() if not key.startswith("TOOLKEEPER_")}
         self._environments = Environments(cache or root / "environments", self._settings)
         self._children: dict[str, Child] = {}
@@ -85,7 +84,7 @@ class ProcessRuntime:
             try:
                 self._add(folder.launch(), folder).adopt()
             except ToolkeeperError as error:
-                log.warning(
+                self._log.warning(
                     "a server's folder cannot be read; it is left alone", path=str(path), because=str(error)
                 )
         used = {child.launch.environment for child in self._children.values()}

@@ -10,20 +10,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
-import structlog
-
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, Fenced, Invalid, NotFound, Refused, ToolkeeperError, Unreachable
 from toolkeeper.node.claims import Claims
 from toolkeeper.node.entry import Entry, Failure, Verb, Work
+from toolkeeper.node.faults import trace
 from toolkeeper.node.ledger import Ledger
 from toolkeeper.node.metrics import Tally
 from toolkeeper.node.runtime import Runtime, Seen
 from toolkeeper.node.slots import Slots
 from toolkeeper.planning.observed import Container, DockerState
 from toolkeeper.reconcile.ports import Claim, InstanceRequest
-
-log = structlog.get_logger("toolkeeper.node")
+from toolkeeper.telemetry.logs import Log
 
 PARALLEL_CREATES = 4
 PROGRESS_SECONDS = 1.0
@@ -50,13 +48,14 @@ class Works:
     """The verbs of the API. Each raises at once what can be known at once, and answers for the rest in `state`."""
 
     def __init__(
-        self, runtime: Runtime, ledger: Ledger, claims: Claims, *, clock: Clock, tally: Tally
+        self, runtime: Runtime, ledger: Ledger, claims: Claims, *, clock: Clock, tally: Tally, log: Log
     ) -> None:
         self._runtime = runtime
         self._ledger = ledger
         self._claims = claims
         self._clock = clock
         self._tally = tally
+        self._log = log
         self._slots = Slots(PARALLEL_CREATES)
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -177,8 +176,8 @@ class Works:
             outcome = "unknown"  # the runtime or the container has gone; the observer says which
         except ToolkeeperError as error:
             failure = self._failure(job, error)
-        except Exception as error:
-            log.exception("work failed unexpectedly", container=name, verb=job.verb)
+        except Exception as error:  # noqa: BLE001 - the outermost turn of a background task
+            self._log.error("work failed unexpectedly", container=name, verb=job.verb, trace=trace(error))
             failure = self._failure(job, Refused(f"unexpected: {error!r}", reason="CreateFailed"))
         finally:
             await self._conclude(name, job, failure, outcome)
@@ -191,7 +190,7 @@ class Works:
         self._leave_state(job, ok=False)
         reason = failure.reason if failure else ""
         self._tally.work(job.verb, "failed" if failure else outcome, reason)
-        log.info(job.verb, container=name, outcome="failed" if failure else outcome, reason=reason)
+        self._log.info(job.verb, container=name, outcome="failed" if failure else outcome, reason=reason)
         if self._jobs.get(name) is not job:
             return  # a removal has taken over
         if outcome != "cancelled":

@@ -21,6 +21,7 @@ from toolkeeper.node.runtime import Runtime
 from toolkeeper.planning.instance import Instance, PackageSource
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.reconcile.ports import InstanceRequest
+from toolkeeper.telemetry.logs import Silent
 
 TOKEN = "a token of a test, long enough"  # noqa: S105 - it opens nothing but nodes of tests
 INSTALLATION = "test"
@@ -89,9 +90,11 @@ async def standing(
     """A node over that runtime, reached without a network."""
     clock = clock or SystemClock()
     await runtime.open()
-    node = Node(runtime, Notebook(notebook), clock=clock, boot=counting("boot")()[:12] + next(_HEX))
+    node = Node(
+        runtime, Notebook(notebook), clock=clock, boot=counting("boot")()[:12] + next(_HEX), log=Silent()
+    )
     await node.open()
-    app = make_app(node, gate=Gate(Tokens(TOKEN), clock), clock=clock, new_id=counting())
+    app = make_app(node, gate=Gate(Tokens(TOKEN), clock), clock=clock, new_id=counting(), log=Silent())
     client = NodeClient("http://node", token=TOKEN, transport=httpx.ASGITransport(app))
     try:
         yield Stand(node, app, client)
