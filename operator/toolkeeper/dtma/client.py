@@ -208,7 +208,7 @@ async def _bounded(response: httpx.Response) -> bytes:
         raise Unreachable("the node's answer is compressed, which nobody asked for")
     chunks: list[bytes] = []
     size = 0
-    async for chunk in response.aiter_raw():
+    async for chunk in response.aiter_bytes():
         size += len(chunk)
         if size > RESPONSE_LIMIT:
             raise Unreachable(f"the node's answer is longer than {RESPONSE_LIMIT} bytes")
@@ -219,7 +219,7 @@ async def _bounded(response: httpx.Response) -> bytes:
 async def _lines(response: httpx.Response) -> AsyncIterator[str]:
     """Lines as they arrive; one that never ends is cut into pieces of `LOG_LINE_LIMIT`."""
     rest = b""
-    async for chunk in response.aiter_raw():
+    async for chunk in response.aiter_bytes():
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             yield line.decode(errors="replace")
