@@ -98,18 +98,7 @@ class ApiServer:
 
     def kubeconfig(self, *, token: str = ADMIN) -> Path:
         """A kubeconfig file for whoever holds the token."""
-        path = self.folder / f"kubeconfig-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
-        cluster = {"server": self.url, "certificate-authority": str(self.ca)}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": "test", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "current-context": "test",
-        }
-        path.write_text(json.dumps(config))
-        return path
+        return write_kubeconfig(self.folder, self.url, self.ca, token)
 
     def _is_ready(self) -> bool:
         try:
@@ -157,6 +146,22 @@ def running(folder: Path) -> Iterator[ApiServer]:
         yield server
     finally:
         server.stop()
+
+
+def write_kubeconfig(folder: Path, url: str, ca: Path | None, token: str) -> Path:
+    """A file in `folder` that lets kubectl reach the server at `url`."""
+    path = folder / f"kubeconfig-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
+    cluster = {"server": url} | ({"certificate-authority": str(ca)} if ca else {})
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    }
+    path.write_text(json.dumps(config))
+    return path
 
 
 def _program(name: str) -> Path:

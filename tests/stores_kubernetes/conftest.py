@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ import kopf
 import pytest
 
 from services import apiserver
+from toolkeeper.clock import SystemClock
 from toolkeeper.errors import Conflict, NotFound
 from toolkeeper.reconcile.ports import Resource, Store
 from toolkeeper.resources.meta import API_VERSION, Key
 from toolkeeper.stores.kubernetes import documents
 from toolkeeper.stores.kubernetes.store import KubernetesStore
+from toolkeeper.testing.apiserver import ApiServer
 
 NAMESPACES = ("default", "blue", "green")
 
@@ -37,13 +40,18 @@ class Cluster:
     def login(self, token: str = "") -> kopf.ConnectionInfo:
         return kopf.ConnectionInfo(server=self.url, ca_path=self.ca, token=token or self.token)
 
-    def client(self) -> httpx.AsyncClient:
+    def client(self) -> httpx.Client:
         """An HTTP client with all rights."""
+        return httpx.Client(**self._options())
+
+    def async_client(self) -> httpx.AsyncClient:
+        """The same, not blocking."""
+        return httpx.AsyncClient(**self._options())
+
+    def _options(self) -> dict[str, Any]:
         verify = ssl.create_default_context(cafile=self.ca) if self.ca else False
         headers = {"Authorization": f"Bearer {self.token}"}
-        return httpx.AsyncClient(
-            base_url=self.url, verify=verify, headers=headers, trust_env=False, timeout=30
-        )
+        return {"base_url": self.url, "verify": verify, "headers": headers, "trust_env": False, "timeout": 30}
 
     def kubectl(self, *arguments: str, given: object = "", check: bool = True) -> str:
         """What kubectl prints; `given` is text or a document for its standard input."""
@@ -95,7 +103,8 @@ class Hand:
         self._json(await self.client.post(path, json=body))
 
     async def wipe(self) -> None:
-        """Remove every object of our kinds."""
+        """Remove every object of our kinds, and the Secrets that the tests made."""
+        await self.client.delete("/api/v1/namespaces/default/secrets")
         for kind in documents.PLURALS:
             listed = self._json(await self.client.get(documents.collection(kind, None)))
             for each in listed["items"]:
@@ -126,14 +135,24 @@ def real_cluster(kubernetes: apiserver.ApiServer) -> Cluster:
 
 
 def prepare(cluster: Cluster) -> None:
-    """Bring our kinds and the tests' namespaces."""
-    cluster.kubectl("apply", "--server-side", "-f", "-", given=provisional_crds())
-    cluster.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=30s")
-    cluster.kubectl(
-        "get", "toolboxes,mcpservers,agentconnections", "-A"
-    )  # waits until they can be stored, too
-    for name in NAMESPACES[1:]:
-        cluster.kubectl("create", "namespace", name, check=False)
+    """Bring our kinds and the tests' namespaces, and wait until objects can be stored."""
+    with cluster.client() as client:
+        for each in provisional_crds()["items"]:
+            path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+            answer = client.patch(
+                f"{path}/{each['metadata']['name']}",
+                params={"fieldManager": "test", "force": "true"},
+                content=json.dumps(each),
+                headers={"Content-Type": "application/apply-patch+yaml"},
+            )
+            assert answer.is_success, answer.text
+        for name in NAMESPACES[1:]:
+            client.post("/api/v1/namespaces", json={"metadata": {"name": name}})
+        clock = SystemClock()
+        deadline = clock.monotonic() + 30
+        while not all(client.get(documents.collection(kind, None)).is_success for kind in documents.PLURALS):
+            assert clock.monotonic() < deadline, "the kinds are not served"
+            time.sleep(0.1)
 
 
 def provisional_crds() -> dict[str, Any]:
@@ -172,7 +191,20 @@ def provisional_crds() -> dict[str, Any]:
     }
 
 
-@pytest.fixture(params=[pytest.param("real_cluster", id="real", marks=pytest.mark.kubernetes)])
+@pytest.fixture(scope="session")
+def fake_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The API server in memory, with the same content."""
+    with ApiServer().running() as server:
+        kubeconfig = apiserver.write_kubeconfig(tmp_path_factory.mktemp("fake"), server.url, None, "anybody")
+        cluster = Cluster(server.url, None, "anybody", kubeconfig)
+        prepare(cluster)
+        yield cluster
+
+
+REAL = pytest.param("real_cluster", id="real", marks=pytest.mark.kubernetes)
+
+
+@pytest.fixture(params=[pytest.param("fake_cluster", id="fake"), REAL])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """Every API server in turn."""
     found: Cluster = request.getfixturevalue(request.param)
@@ -182,7 +214,7 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 @pytest.fixture
 async def hand(cluster: Cluster) -> AsyncIterator[Hand]:
     """A person with all rights, on a cluster without any object of ours."""
-    async with cluster.client() as client:
+    async with cluster.async_client() as client:
         hand = Hand(client)
         await hand.wipe()
         yield hand

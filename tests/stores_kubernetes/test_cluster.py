@@ -73,6 +73,7 @@ async def test_a_flood_of_events_about_one_object_is_cut(opening: Opening, hand:
     assert len([each for each in events if each["regarding"].get("uid") == uid]) == 25
 
 
+@pytest.mark.kubernetes
 async def test_kubectl_describe_shows_the_events(cluster: Cluster, opening: Opening, hand: Hand) -> None:
     uid = (await hand.put(server()))["metadata"]["uid"]
     async with opening() as store:
@@ -126,6 +127,7 @@ async def test_a_cluster_without_our_kinds_says_what_to_install(opening: Opening
             await store.api.request("GET", "/apis/toolkeeper.dev/v1alpha1/namespaces/default/gadgets")
 
 
+@pytest.mark.kubernetes
 async def test_a_change_by_kubectl_is_heard(cluster: Cluster, opening: Opening, hand: Hand) -> None:
     await hand.put(server())
     async with opening() as store:

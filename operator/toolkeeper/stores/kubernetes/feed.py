@@ -86,6 +86,7 @@ class KopfFeed:
         self._thread: threading.Thread | None = None
         self._kinds = {collection(kind, each): kind for kind in PLURALS for each in (namespaces or (None,))}
         self._stop: Future[None] = Future()
+        self._sessions: list[aiohttp.ClientSession] = []
         self._ended = threading.Event()
         self.pulse = Pulse()
 
@@ -135,17 +136,30 @@ class KopfFeed:
             delay = shortest if self._clock.monotonic() - began > longest else min(delay * 2, longest)
 
     async def _run(self) -> None:
-        self._stop = Future()  # kopf cancels the one that it was given
+        self._stop = Future()
         if self._ended.is_set():
             return
+        stop = asyncio.wrap_future(self._stop)
+        running = asyncio.ensure_future(self._operate())
+        try:
+            # Cancelled, kopf ends at once; told to stop, it first waits 5 s for its own tasks.
+            await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+        finally:
+            for session in self._sessions:
+                await session.close()
+            self._sessions.clear()
+            await asyncio.sleep(FAREWELL_SECONDS)
+
+    async def _operate(self) -> None:
         await kopf.operator(
             registry=self._registry(),
             settings=self._settings(),
             clusterwide=self._namespaces is None,
             namespaces=self._namespaces or (),
-            stop_flag=self._stop,
         )
-        await asyncio.sleep(FAREWELL_SECONDS)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -154,6 +168,7 @@ class KopfFeed:
         async def login(**_: Any) -> kopf.AiohttpSession:
             info = self._login()
             session = access.session(info, self._tracing())
+            self._sessions.append(session)
             return kopf.AiohttpSession(
                 server=info.server, default_namespace=info.default_namespace, aiohttp_session=session
             )

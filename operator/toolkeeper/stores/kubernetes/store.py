@@ -184,7 +184,6 @@ class KubernetesStore:
 
     def _lagged(self, kind: str) -> None:
         """In the feed's thread."""
-        log.debug("kubernetes-watch-began", kind=kind)
         self._soon(self._due.set)
 
     def _soon(self, call: object, *arguments: object) -> None:
