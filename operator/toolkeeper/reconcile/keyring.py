@@ -101,18 +101,13 @@ class Keyring:
                 secrets[name] = await self._fetch(namespace, name)
             value = secrets[name].values.get(key)
             reference = f"{name}/{key}"
-            digest = None if value is None else self.digest(namespace, name, key, value)
-            if value is None or expected.get(reference, digest) != digest:
+            version = None if value is None else digest(self._key, namespace, name, key, value)
+            if value is None or expected.get(reference, version) != version:
                 self._entries.pop((namespace, name), None)
                 self._changed(namespace, name)
                 raise NotReadyYet(f"the secret {namespace}/{reference} has just changed")
             found[reference] = value
         return found
-
-    def digest(self, namespace: str, name: str, key: str, value: str) -> str:
-        """16 hex digits that change with the value."""
-        text = "\0".join((namespace, name, key, value))
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:16]
 
     async def run(self) -> None:
         """Re-read what is in use, for ever."""
@@ -164,7 +159,7 @@ class Keyring:
             if entry is not None and not entry.digests:
                 self._learn(namespace, name, {}, f"it cannot be read now: {exc}")
         else:
-            digests = {key: self.digest(namespace, name, key, value) for key, value in secret.values.items()}
+            digests = {key: digest(self._key, namespace, name, key, value) for key, value in secret.values.items()}
             self._learn(namespace, name, digests, "")
 
     async def _fetch(self, namespace: str, name: str) -> Secret:
@@ -184,3 +179,9 @@ class Keyring:
         entry.digests, entry.problem, entry.read_at = digests, problem, self._clock.monotonic()
         if news:
             self._changed(namespace, name)
+
+
+def digest(installation_key: bytes, namespace: str, name: str, key: str, value: str) -> str:
+    """16 hex digits that change with the value."""
+    text = "\0".join((namespace, name, key, value))
+    return hmac.new(installation_key, text.encode(), hashlib.sha256).hexdigest()[:16]

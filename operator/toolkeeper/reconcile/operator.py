@@ -43,6 +43,8 @@ class OperatorSettings:
 
     resync: float = 300.0
     """Between passes over a toolbox of which nothing is heard, and between listings of a quiet store."""
+    doubt: float = 20.0
+    """Between listings while the last one did not show everything."""
     passes: int = 64
     """At a time; a pass mostly waits for others."""
     list_patience: float = 60.0
@@ -214,8 +216,9 @@ class Operator:
         match key.kind:
             case "Store":
                 sure = await self._relist()
-                self._queue.add(STORE, Priority.RESYNC, after=jittered(self._settings.resync, self._rng))
-                return Result(again=not sure and not self._inventory.listed)
+                pause = self._settings.resync if sure else self._settings.doubt
+                self._queue.add(STORE, Priority.RESYNC, after=jittered(pause, self._rng))
+                return Result()
             case "Toolbox":
                 if key in self._inventory.toolboxes:
                     self._queue.add(key, Priority.RESYNC, after=jittered(self._settings.resync, self._rng))
@@ -228,6 +231,7 @@ class Operator:
     async def _relist(self) -> bool:
         """List the store now; whether what it shows is everything. Raises Unreachable."""
         async with self._listing:
+            began = self._inventory.begin()
             try:
                 async with asyncio.timeout(self._settings.list_patience):
                     listing = await self._store.list()
@@ -237,7 +241,7 @@ class Operator:
                 self._recorder.store_failed("list", error)
                 self._queue.retry(STORE)
                 return False
-            difference = self._inventory.take(listing)
+            difference = self._inventory.take(listing, began)
             self._recorder.listed(len(listing.problems))
             self._apply(difference)
             return listing.complete

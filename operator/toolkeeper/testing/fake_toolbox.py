@@ -113,7 +113,7 @@ class FakeToolbox:
         """Volume → installation."""
         self.epochs: dict[str, int] = {}
         self.pulled: set[str] = set()
-        self.docker_ok = True
+        self.docker_ok = self.powered = True
         self.mood: Literal["answers", "refuses", "silent"] = "answers"
         """To whoever connects: the host is up, its port is closed, or packets vanish."""
         self._changed = changed
@@ -249,9 +249,10 @@ class FakeToolbox:
     def die(self, *, silently: bool = False) -> None:
         """The host is gone: nothing runs, nothing answers."""
         self.mood = "silent" if silently else "refuses"
+        self.powered = False
         for each in self.containers.values():
             each.life += 1
-        self._wake_all()
+        self._bump()
 
     def unplug(self, *, silently: bool = False) -> None:
         """The network is gone; containers go on."""
@@ -270,8 +271,7 @@ class FakeToolbox:
             self.volumes.clear()
             self.epochs.clear()
             self.pulled.clear()
-        self.mood = "answers"
-        self.docker_ok = True
+        self.mood, self.powered, self.docker_ok = "answers", True, True
         self._restart_everything()
         self.restart_agent()
 

@@ -1,0 +1,619 @@
+"""One run: the real operator, a store and hosts that misbehave by schedule, and the laws watching."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from random import Random
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry
+from simulation.oracles import INSTALLATION, Oracles, Violation
+from simulation.schedule import BROKEN, COMMON, IMAGES, ONE_AT_A_TIME, SETTLED, STORM, Deed, Schedule, Spec
+from toolkeeper.errors import Conflict, Fenced, NotFound, ToolkeeperError
+from toolkeeper.planning.desired import RENDERERS, render, secret_uses
+from toolkeeper.planning.drift import expected
+from toolkeeper.planning.instance import Instance
+from toolkeeper.planning.observed import Snapshot
+from toolkeeper.planning.world import Policy
+from toolkeeper.reconcile.keyring import digest
+from toolkeeper.reconcile.observe import WatchSettings
+from toolkeeper.reconcile.operator import Operator, OperatorSettings
+from toolkeeper.reconcile.planner import Planner
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, Resource, ToolboxClient
+from toolkeeper.reconcile.recorder import Telemetry
+from toolkeeper.resources.events import Event
+from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
+from toolkeeper.resources.meta import RESTARTED_AT, Key
+from toolkeeper.resources.toolbox import Toolbox
+from toolkeeper.stores.memory import MemoryStore
+from toolkeeper.telemetry.actions import Action
+from toolkeeper.telemetry.metrics import OperatorMetrics
+from toolkeeper.testing.builders import make_server, make_toolbox
+from toolkeeper.testing.fake_toolbox import FakeToolbox
+from toolkeeper.testing.faults import (
+    Armed,
+    FakeLease,
+    FaultyClient,
+    FaultyStore,
+    LeaseOffice,
+    Process,
+    StoreFaults,
+)
+from toolkeeper.testing.virtual import VirtualClock, run
+
+T = TypeVar("T")
+QUIET = 480.0
+"""Seconds without faults or edits after which everything must be as declared: the slowest retry takes 300."""
+IDLE = 200.0
+"""Seconds after that in which nothing may be written."""
+RESYNC = 120.0
+DIGEST_KEY = b"simulation"
+METRICS = OperatorMetrics(CollectorRegistry())
+
+Wrap = Callable[[ToolboxClient], ToolboxClient]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is put to the test: normally the real thing, in a mutant with one part broken."""
+
+    planner: Planner = field(default_factory=Planner)
+    wrap: Wrap = lambda client: client
+    """Around every toolbox client."""
+    wrap_store: Callable[[Any], Any] = lambda store: store
+
+
+class Watched:
+    """A toolbox under the eyes of the oracles, on the host's side of every fault."""
+
+    def __init__(self, toolbox: FakeToolbox, process: Process, run: Run) -> None:
+        self._toolbox, self._process, self._oracles, self._store = toolbox, process, run.oracles, run.store
+        self._now = asyncio.get_running_loop().time
+
+    def _generation(self, request: InstanceRequest) -> int:
+        server = self._store._objects.get(Key("MCPServer", request.namespace, request.server))
+        return -1 if server is None else server.metadata.generation
+
+    async def _write(self, verb: str, name: str, call: Awaitable[T]) -> T:
+        result = await call
+        self._oracles.called(self._process.name, self._toolbox, verb, name, self._now())
+        return result
+
+    async def state(self, installation: str, *, since: str = "", wait: float = 0.0) -> Snapshot:
+        return await self._toolbox.state(installation, since=since, wait=wait)
+
+    async def claim(self, installation: str, expected_epoch: int) -> Claim:
+        claim = await self._toolbox.claim(installation, expected_epoch)
+        self._oracles.writer[self._toolbox.name] = self._process.name
+        return claim
+
+    async def create(self, claim: Claim, container: str, request: InstanceRequest) -> None:
+        self._oracles.made_for[request.uid, request.hash] = self._generation(request)
+        await self._write("create", container, self._toolbox.create(claim, container, request))
+
+    async def start(self, claim: Claim, container: str) -> None:
+        await self._write("start", container, self._toolbox.start(claim, container))
+
+    async def stop(self, claim: Claim, container: str, *, drain: int) -> None:
+        await self._write("stop", container, self._toolbox.stop(claim, container, drain=drain))
+
+    async def restart(self, claim: Claim, container: str, *, run_id: str) -> None:
+        await self._write("restart", container, self._toolbox.restart(claim, container, run_id=run_id))
+
+    async def remove(self, claim: Claim, container: str, *, container_id: str, drain: int) -> None:
+        call = self._toolbox.remove(claim, container, container_id=container_id, drain=drain)
+        await self._write("remove", container, call)
+
+    async def remove_volume(self, claim: Claim, volume: str) -> None:
+        await self._write("remove-volume", volume, self._toolbox.remove_volume(claim, volume))
+
+    logs: Any = None
+
+    async def aclose(self) -> None:
+        """Nothing to give back."""
+
+
+class Watching(FaultyClient):
+    """A faulty client under the eyes of the oracles, on the operator's side of every fault."""
+
+    def __init__(self, toolbox: FakeToolbox, process: Process, rng: Random, run: Run) -> None:
+        super().__init__(Watched(toolbox, process, run), process, rng)
+        self._box, self._run, self._name = toolbox, run, process.name
+        self._now = asyncio.get_running_loop().time
+
+    async def state(self, installation: str, *, since: str = "", wait: float = 0.0) -> Snapshot:
+        self._run.oracles.polls[self._box.name] += 1
+        try:
+            snapshot = await super().state(installation, since=since, wait=wait)
+        except (ToolkeeperError, TimeoutError):
+            self._run.oracles.polled(self._name, self._box.name, None)
+            raise
+        self._run.oracles.polled(self._name, self._box.name, snapshot)
+        return snapshot
+
+    async def claim(self, installation: str, expected_epoch: int) -> Claim:
+        await self._process.gate()
+        leads = self._run.office.holder is self._process
+        self._run.oracles.claiming(self._name, self._box.name, self._now(), leads=leads)
+        return await super().claim(installation, expected_epoch)
+
+    async def create(self, claim: Claim, container: str, request: InstanceRequest) -> None:
+        self._calling("create", container)
+        await super().create(claim, container, request)
+
+    async def start(self, claim: Claim, container: str) -> None:
+        self._calling("start", container)
+        await super().start(claim, container)
+
+    async def stop(self, claim: Claim, container: str, *, drain: int) -> None:
+        self._calling("stop", container)
+        await super().stop(claim, container, drain=drain)
+
+    async def restart(self, claim: Claim, container: str, *, run_id: str) -> None:
+        self._calling("restart", container)
+        await super().restart(claim, container, run_id=run_id)
+
+    async def remove(self, claim: Claim, container: str, *, container_id: str, drain: int) -> None:
+        self._calling("remove", container)
+        self._run.removing(self._box, container, container_id)
+        await super().remove(claim, container, container_id=container_id, drain=drain)
+
+    async def remove_volume(self, claim: Claim, volume: str) -> None:
+        self._calling("remove-volume", volume)
+        await super().remove_volume(claim, volume)
+
+    def _calling(self, verb: str, name: str) -> None:
+        self._run.oracles.calling(self._name, self._box, verb, name, self._now())
+
+
+class WatchedStore(MemoryStore):
+    """The true store, under the eyes of the oracles."""
+
+    oracles: Oracles
+    loop: asyncio.AbstractEventLoop
+
+    async def write_status(self, resource: Resource) -> Resource:
+        self.oracles.writes[f"status {resource.metadata.name}"] += 1
+        before = self._objects.get(resource.key)
+        stored = await super().write_status(resource)
+        if stored is not before:
+            self.oracles.wrote(before, stored, self.loop.time())
+        return stored
+
+    async def set_finalizer(self, resource: Resource, *, present: bool) -> Resource:
+        self.oracles.writes[f"finalizer {resource.metadata.name}"] += 1
+        current = self._objects.get(resource.key)
+        if not present and isinstance(current, MCPServer) and current.metadata.uid == resource.metadata.uid:
+            self.oracles.releasing(current, self.loop.time())
+        return await super().set_finalizer(resource, present=present)
+
+    async def emit(self, event: Event) -> None:
+        self.oracles.writes[f"event {event.key.name}"] += 1
+        self.oracles.said(event.message, f"event {event.reason}", self.loop.time())
+        await super().emit(event)
+
+    def lose_status(self) -> None:
+        """The status database is gone: statuses, finalizers, ids; what is declared is not."""
+        for key, each in list(self._objects.items()):
+            if each.metadata.deletion_timestamp is not None:
+                self._forget(key)
+                continue
+            metadata = each.metadata.model_copy(
+                update={"uid": self._new_uid(), "generation": 1, "resource_version": self._next(), "finalizers": ()}
+            )
+            fresh: Any = MCPServerStatus() if isinstance(each, MCPServer) else type(each.status)()
+            self._put(each, each.model_copy(update={"metadata": metadata, "status": fresh}), edited=True)
+
+
+@dataclass(slots=True)
+class Run:
+    """The state of one run."""
+
+    schedule: Schedule
+    subject: Subject
+    office: LeaseOffice = field(default_factory=LeaseOffice)
+    faults: StoreFaults = field(default_factory=StoreFaults)
+    declared: dict[str, Spec | None] = field(default_factory=dict)
+    """Server → the spec that people want; None = deleted."""
+    trace: list[str] = field(default_factory=list)
+    upgraded: bool = False
+    over: bool = False
+    secret: str = "s3cr3t-one"
+    incarnation: int = 0
+    boxes: dict[str, FakeToolbox] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
+    supervisors: list[asyncio.Task[None]] = field(default_factory=list)
+    clients: list[Watching] = field(default_factory=list)
+    edits: list[tuple[float, str]] = field(default_factory=list)
+    """(when, server) of edits that a calm toolbox must accept promptly."""
+    lost_status: bool = False
+    changed: dict[str, float] = field(default_factory=dict)
+    """Server → when people last changed it."""
+    wiped: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.rng = Random(self.schedule.seed)
+        self.loop = asyncio.get_running_loop()
+        self.clock = VirtualClock()
+        self.store = WatchedStore(self.clock)
+        for name in self.schedule.boxes:
+            self.boxes[name] = FakeToolbox(name, images=IMAGES, changed=self._host_changed)
+        never_twice = frozenset(n for n, (kind, _) in self.schedule.servers.items() if kind in ONE_AT_A_TIME)
+        self.oracles = Oracles(self.boxes, never_twice, frozenset({"s3cr3t-one", "s3cr3t-two"}))
+        self.store.oracles, self.store.loop = self.oracles, self.loop
+
+    # Attributes that dataclass slots need to know.
+    rng: Random = field(init=False)
+    loop: asyncio.AbstractEventLoop = field(init=False)
+    clock: VirtualClock = field(init=False)
+    store: WatchedStore = field(init=False)
+    oracles: Oracles = field(init=False)
+
+    def _host_changed(self, toolbox: FakeToolbox) -> None:
+        self.oracles.host_changed(toolbox, self.loop.time())
+
+    def note(self, text: str) -> None:
+        """A line of the trace that a failing run prints."""
+        self.trace.append(f"{self.loop.time():8.2f} {text}")
+
+    async def play(self) -> None:
+        """The whole run, up to the idle end."""
+        await self._declare_everything()
+        for number in range(1, self.schedule.operators + 1):
+            self.supervisors.append(self.loop.create_task(self._supervise(str(number))))
+        for deed in self.schedule.deeds:
+            await asyncio.sleep(max(0.0, deed.at - self.loop.time()))
+            await self._do(deed)
+            if deed.what == "upgrade":
+                await self._nothing_restarts()
+            if self.oracles.found:
+                return
+        await asyncio.sleep(max(0.0, SETTLED + STORM - self.loop.time()))
+        await self._calm_down()
+        await asyncio.sleep(QUIET)
+        self.note("--- at rest")
+        if not self.oracles.found:
+            await self._idle()
+
+    async def _nothing_restarts(self) -> None:
+        """Law 12, where nothing else happens for a while."""
+        before = len(self.oracles.accepted)
+        await asyncio.sleep(SETTLED - 1.0)
+        for _, box, verb, container in self.oracles.accepted[before:]:
+            self.oracles.violated(12, f"an upgrade made the operator {verb} {container} on {box}")
+
+    def removing(self, box: FakeToolbox, name: str, container_id: str) -> None:
+        """Law 3 once more: nobody removes what serves and is wanted just so."""
+        found = box.containers.get(name)
+        if found is None or not found.serving or found.container_id != container_id:
+            return
+        server = self.store._objects.get(Key("MCPServer", *found.key))
+        changed = self.changed.get(found.request.server, 0.0)
+        if not isinstance(server, MCPServer) or server.metadata.deletion_timestamp is not None:
+            return
+        wanted = server.spec.running and found.request.hash in self.hashes(server)
+        at_home = server.spec.toolbox_ref == box.name
+        untouched = found.live == expected(found.instance)
+        if wanted and at_home and untouched and self.loop.time() - changed > 20.0:
+            self.oracles.violated(3, f"removes {name} on {box.name}, which serves and is wanted")
+
+    def hashes(self, server: MCPServer) -> frozenset[str]:
+        """The hashes of what is wanted now, under every renderer."""
+        values = self.store._secrets["default", "creds"].values
+        versions = {
+            f"{name}/{key}": digest(DIGEST_KEY, "default", name, key, values[key])
+            for name, key in secret_uses(server.spec)
+        }
+        drawn = self.planner().render(server, installation=INSTALLATION, secrets=versions)
+        return frozenset(drawn.hashes.values())
+
+    async def stop(self) -> None:
+        """End all processes."""
+        self.over = True
+        for process in self.processes.values():
+            process.crash()
+        for ended in await asyncio.gather(*self.supervisors, return_exceptions=True):
+            if isinstance(ended, Exception):
+                self.oracles.violated(5, f"the simulation itself broke: {ended!r}")
+
+    async def _declare_everything(self) -> None:
+        self.store.put_secret("default", "creds", {"token": self.secret})
+        for name in self.schedule.boxes:
+            await self.store.apply(make_toolbox(name, labels={"pool": "a"}))
+            box = self.boxes[name]
+            box.add_stranger(f"someone-elses-{name}")
+            other = make_server("plain0")
+            instance = render(other, installation="other", secrets={}).instance
+            assert instance is not None
+            request = InstanceRequest("default", "plain0", "v1:sha256:0", "", instance)
+            await box.create(await box.claim("other", 0), "tk_other_default_plain0_00000000", request)
+        await asyncio.sleep(3.0)
+        for name, (_, spec) in self.schedule.servers.items():
+            await self._apply(name, spec)
+        self._remember()
+
+    def _remember(self) -> None:
+        self.faults.history.append(tuple(self.store._objects.values()))
+
+    async def _apply(self, name: str, spec: Spec, **metadata: Any) -> None:
+        before = self.declared.get(name)
+        self.declared[name], self.changed[name] = spec, self.loop.time()
+        if not await self._declare(name, spec, metadata):
+            self.supervisors.append(self.loop.create_task(self._apply_when_gone(name)))
+        if before is not None and before != spec and spec.get("toolbox_ref") in self.schedule.calm:
+            self.edits.append((self.loop.time(), name))
+        self._remember()
+
+    async def _apply_when_gone(self, name: str) -> None:
+        """What `kubectl replace` does: wait until the deleted object is gone, then create it."""
+        while (spec := self.declared.get(name)) is not None and not self.over:
+            await asyncio.sleep(1.0)
+            if await self._declare(name, spec, {}):
+                self._remember()
+                return
+
+    async def _declare(self, name: str, spec: Spec, metadata: Mapping[str, Any]) -> bool:
+        """Whether it could be declared: not while its former self is still being deleted."""
+        try:
+            stored = await self.store.apply(make_server(name, **metadata, **spec))
+        except Conflict:
+            return False
+        return stored.metadata.deletion_timestamp is None
+
+    # Processes.
+
+    async def _supervise(self, name: str) -> None:
+        """What systemd does: start the operator again whenever it ends."""
+        while not self.over:
+            self.incarnation += 1
+            process = Process(f"{name}#{self.incarnation}")
+            self.processes[name] = process
+            task = self.loop.create_task(self._operator(process).run())
+            process.on_crash = partial(self.loop.call_soon, task.cancel)
+            self.note(f"{process.name} starts")
+            try:
+                await task
+            except Fenced as fenced:
+                self.note(f"{process.name} is fenced: {fenced}")
+                process.alive = False
+            except asyncio.CancelledError:
+                self.note(f"{process.name} is dead")
+            except BaseException as error:  # noqa: BLE001 - whatever an operator dies of is a finding
+                self.oracles.violated(5, f"{process.name} broke: {error!r}")
+                return
+            await asyncio.sleep(self.rng.choice((0.2, 1.0, 5.0)))
+
+    def _operator(self, process: Process) -> Operator:
+        rng = Random(self.rng.random())
+        store = self.subject.wrap_store(FaultyStore(self.store, process, self.faults, rng))
+        telemetry = Telemetry(metrics=METRICS, actions=self, on_pass=lambda world, decision: None)
+        return Operator(
+            store,
+            lambda toolbox: self._connect(toolbox, process, rng),
+            FakeLease(self.office, process, unlucky=self.schedule.unlucky),
+            policy=Policy(INSTALLATION),
+            digest_key=DIGEST_KEY,
+            clock=self.clock,
+            rng=rng,
+            planner=self.planner(),
+            telemetry=telemetry,
+            settings=OperatorSettings(resync=RESYNC, watch=WatchSettings()),
+        )
+
+    def _connect(self, toolbox: Toolbox, process: Process, rng: Random) -> ToolboxClient:
+        client = Watching(self.boxes[toolbox.metadata.name], process, rng, self)
+        self.clients.append(client)
+        return self.subject.wrap(client)
+
+    def record(self, action: Action) -> None:
+        """The log of actions."""
+        self.note(f"{action.toolbox} {action.action} {action.container} {action.outcome}: {action.because} {action.detail}")
+        self.oracles.said(f"{action.because} {action.detail}", "the log of actions", self.loop.time())
+
+    def planner(self) -> Planner:
+        """What operators that start now decide with."""
+        planner = self.subject.planner
+        if not self.upgraded:
+            return planner
+        newer: Any = partial(planner.render, renderers={**RENDERERS, 2: _render_2})  # type: ignore[call-arg]
+        return replace(planner, render=newer)
+
+    # Deeds.
+
+    async def _do(self, deed: Deed) -> None:
+        self.note(f"* {deed}")
+        if deed.on in self.boxes:
+            self._to_box(self.boxes[deed.on], deed)
+        elif deed.on in self.schedule.servers:
+            await self._to_server(deed)
+        elif deed.on in self.processes:
+            self._to_process(self.processes[deed.on], deed)
+        else:
+            self._to_all(deed)
+
+    def _to_box(self, box: FakeToolbox, deed: Deed) -> None:
+        match deed.what:
+            case "die":
+                box.die(**deed.how)
+            case "come back":
+                self._come_back(box, **deed.how)
+            case "unplug":
+                box.unplug(**deed.how)
+            case "plug":
+                if box.powered:
+                    box.plug()
+            case "docker down":
+                box.docker_down()
+            case "docker up":
+                if not box.docker_ok and box.powered:
+                    box.docker_up()
+            case "restart agent":
+                if box.powered:
+                    box.restart_agent()
+            case "stale host":
+                for client in self.clients:
+                    if client._box is box:
+                        client.stale = deed.how["count"]
+
+    def _come_back(self, box: FakeToolbox, *, wiped: bool) -> None:
+        if not box.powered:
+            box.come_back(wiped=wiped)
+            if wiped:
+                self.wiped.add(box.name)
+                self.oracles.writer.pop(box.name, None)
+
+    def _to_process(self, process: Process, deed: Deed) -> None:
+        match deed.what:
+            case "arm":
+                process.armed.append(Armed(**deed.how))
+            case "crash":
+                process.crash()
+            case "pause":
+                process.sleep()
+            case "resume":
+                process.wake()
+            case "upgrade":
+                self.upgraded = True
+                process.crash()
+
+    async def _to_server(self, deed: Deed) -> None:
+        name, how = deed.on, deed.how
+        spec = self.declared[name]
+        if deed.what in {"stop", "remove", "edit", "kill", "sicken"}:
+            self._by_hand(name, deed.what)
+        elif deed.what == "recreate" or (spec is None and deed.what != "delete"):
+            await self._delete(name)
+            await self._apply(name, self.schedule.servers[name][1])
+        elif spec is None or deed.what == "delete":
+            await self._delete(name)
+        else:
+            await self._edit(name, spec, deed.what, how)
+
+    async def _edit(self, name: str, spec: Spec, what: str, how: Mapping[str, Any]) -> None:
+        match what:
+            case "image" | "broken" | "running":
+                await self._apply(name, {**spec, **how})
+            case "env":
+                kept = [each for each in spec.get("env", ()) if each["name"] != "X"]
+                await self._apply(name, {**spec, "env": [*kept, {"name": "X", "value": how["value"]}]})
+            case "move":
+                await self._apply(name, {**spec, "toolbox_ref": how["box"]})
+            case "restart":
+                await self._apply(name, spec, annotations={RESTARTED_AT: f"{self.loop.time():.0f}"})
+            case "rotate":
+                self.changed |= dict.fromkeys(self.declared, self.loop.time())
+                self.secret = "s3cr3t-two" if self.secret == "s3cr3t-one" else "s3cr3t-one"
+                self.store.put_secret("default", "creds", {"token": self.secret})
+            case "touch":
+                await self._apply(name, spec, labels={"touched": f"{self.loop.time():.0f}"})
+
+    async def _delete(self, name: str) -> None:
+        self.declared[name] = None
+        try:
+            await self.store.delete(Key("MCPServer", "default", name))
+        except NotFound:
+            pass
+        self._remember()
+
+    def _by_hand(self, name: str, what: str) -> None:
+        for box in self.boxes.values():
+            for each in box.of("default", name):
+                if not box.powered or not box.docker_ok or each.installation != INSTALLATION:
+                    continue
+                match what:
+                    case "stop":
+                        box.stop_by_hand(each.name)
+                    case "remove":
+                        box.remove_by_hand(each.name)
+                    case "edit":
+                        box.edit_by_hand(each.name, memory=1 << 20)
+                    case "kill":
+                        box.kill_process(each.name)
+                    case "sicken":
+                        box.fall_ill(each.name, 3)
+
+    def _to_all(self, deed: Deed) -> None:
+        match deed.what:
+            case "store":
+                self._store_fault(deed.how["fault"])
+            case "old listings":
+                self.faults.old_listings = deed.how["count"]
+            case "lose status":
+                self.store.lose_status()
+                self.lost_status = True
+                self._remember()
+            case "clock":
+                self.clock.jump(deed.how["seconds"])
+
+    def _store_fault(self, fault: str) -> None:
+        self.faults.clear()
+        if fault == "truncated":
+            self.faults.truncated = 0.5
+        elif fault:
+            setattr(self.faults, fault, True)
+
+    async def _calm_down(self) -> None:
+        """Everything works again, and what people last declared can work."""
+        self.note("--- calm")
+        self.faults.clear()
+        for process in self.processes.values():
+            process.armed.clear()
+            process.wake()
+        for client in self.clients:
+            client.stale = 0
+        for box in self.boxes.values():
+            if not self.schedule.calm:
+                self._repair(box)
+        for name, spec in list(self.declared.items()):
+            image = "" if spec is None else spec["image"]
+            if spec is not None and (image == "img/late-crash:1" or (image in BROKEN and self.rng.random() < 0.6)):
+                await self._apply(name, {**spec, "image": "img/good:9"})
+
+    def _repair(self, box: FakeToolbox) -> None:
+        if not box.powered:
+            self._come_back(box, wiped=False)
+        elif box.mood != "answers":
+            box.plug()
+        if not box.docker_ok:
+            box.docker_up()
+
+    def _restless(self) -> bool:
+        """Whether something that was declared keeps a host busy for ever: a crash loop, an image that is not there."""
+        return any(spec is not None and spec["image"] in BROKEN for spec in self.declared.values())
+
+    async def _idle(self) -> None:
+        """Nothing happens, so nothing is written and nobody is called."""
+        before, polls = dict(self.oracles.writes), dict(self.oracles.polls)
+        await asyncio.sleep(IDLE)
+        for what, count in self.oracles.writes.items():
+            # An image that is not there is looked for every five minutes: that is not rest.
+            spec = self.declared.get(what.partition(" ")[2])
+            retried = spec is not None and spec["image"] == "img/missing:1"
+            if count != before.get(what, 0) and not retried:
+                self.oracles.violated(4, f"{count - before.get(what, 0)} × {what} although nothing happens")
+        for name, box in self.boxes.items():
+            made = self.oracles.polls[name] - polls.get(name, 0)
+            if box.mood == "answers" and made > IDLE / 30.0 + 2 and not self._restless():
+                self.oracles.violated(4, f"{made} polls of {name} within {IDLE:g} idle seconds")
+
+
+def _render_2(server: MCPServer, installation: str, secrets: Mapping[str, str]) -> Instance:
+    """What a future version of Toolkeeper may render: other defaults."""
+    instance = RENDERERS[1](server, installation, secrets)
+    return replace(instance, renderer=2, hardening=replace(instance.hardening, nofile=2048))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a run came to."""
+
+    schedule: Schedule
+    violations: tuple[Violation, ...]
+    trace: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = "\n".join(f"  {each}" for each in self.violations[:5])
+        return f"{told}\n\n{self.schedule}\n\n" + "\n".join(self.trace[-200:])
