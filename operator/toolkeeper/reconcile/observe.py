@@ -149,8 +149,11 @@ class Watch:
         wait = self._settings.wait if since else 0.0
         if self._look_at is not None:
             wait = min(wait, max(0.0, self._look_at - began))
-        async with asyncio.timeout(self._patience(fresh)) as self._timeout:
-            return await self._client.state(self._installation, since=since, wait=wait)
+        try:
+            async with asyncio.timeout(self._patience(fresh)) as self._timeout:
+                return await self._client.state(self._installation, since=since, wait=wait)
+        finally:
+            self._timeout = None  # a time-out that is over can be neither asked nor moved
         raise AssertionError("unreachable")
 
     def _patience(self, fresh: bool) -> float:
