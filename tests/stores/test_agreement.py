@@ -62,7 +62,7 @@ class Actor:
         return await self.store.set_finalizer(seen, present=verb == "hold")
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(ACTS, max_size=25))
 def test_sqlite_answers_as_memory_does(acts: list[tuple[str, str, str | None]]) -> None:
     async def history(folder: Path) -> None:
@@ -94,7 +94,7 @@ def timeless(answer: object) -> object:
 
 PATHS = st.sampled_from(["a.yaml", "b.yaml", "in/c.yaml"])
 SERVERS = st.lists(
-    st.builds(lambda name, image: server(name, image=image), st.sampled_from("xyz"), IMAGES), max_size=3
+    st.builds(lambda name, image: server(name, image=image), st.sampled_from("uvw"), IMAGES), max_size=3
 )
 EDITS: st.SearchStrategy[tuple[str, str, list[MCPServer]]] = st.one_of(
     st.tuples(st.just("write"), PATHS, SERVERS),
@@ -124,7 +124,7 @@ def declared(files: dict[str, list[MCPServer]]) -> dict[Key, str | None]:
     return said
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(EDITS, max_size=12), st.dictionaries(PATHS, SERVERS, min_size=1))
 def test_whatever_happened_to_the_folder_in_the_end_it_is_what_the_files_say(
     edits: list[tuple[str, str, list[MCPServer]]], last: dict[str, list[MCPServer]]

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -24,6 +25,7 @@ from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
 from toolkeeper.stores.database import Database
 from toolkeeper.stores.journal import EVENTS, Action
 from toolkeeper.stores.sqlite import SqliteStore
+from toolkeeper.stores.writer import Writer
 
 pytestmark = pytest.mark.anyio
 TIME = server().key
@@ -182,9 +184,17 @@ class TestProcesses:
 
     async def test_a_writer_that_was_cancelled_is_told_all_the_same(self, store: SqliteStore) -> None:
         watch = store.watch()
-        applying = asyncio.ensure_future(store.apply(server()))
-        await asyncio.sleep(0)
+        started, cancelled = threading.Event(), threading.Event()
+
+        def slow(writer: Writer) -> object:
+            started.set()
+            cancelled.wait(5)
+            return writer.apply(server())
+
+        applying = asyncio.ensure_future(store.change(slow))
+        await asyncio.to_thread(started.wait, 5)
         applying.cancel()
+        cancelled.set()
         await asyncio.gather(applying, return_exceptions=True)
         await reported(watch, TIME)
         await store.get(TIME)
@@ -202,10 +212,10 @@ class TestProcesses:
         self, store: SqliteStore, file: Path
     ) -> None:
         await store.apply(server())
-        with writer(file, "first", writes=100) as first, writer(file, "second", writes=100) as second:
+        with writer(file, "first", writes=50) as first, writer(file, "second", writes=50) as second:
             assert {child.wait(60) for child in (first, second)} == {0}
         listing = await store.list()
-        assert len(listing.resources) == 1 + 2 * 100
+        assert len(listing.resources) == 1 + 2 * 50
         versions = [each.metadata.resource_version for each in listing.resources]
         assert len(set(versions)) == len(versions)
 
@@ -228,6 +238,7 @@ def writer(file: Path, prefix: str, *, writes: int) -> subprocess.Popen[str]:
 import asyncio, pathlib
 from stores.conftest import server
 from toolkeeper.stores.sqlite import SqliteStore
+from toolkeeper.stores.writer import Writer
 async def main():
     store = await SqliteStore.open(pathlib.Path({str(file)!r}))
     for number in range({writes}):

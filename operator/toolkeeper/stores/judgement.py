@@ -75,7 +75,7 @@ def judge(reading: Reading, past: Past, rules: Rules) -> Judgement:
         paths=claims.paths,
         gone=() if unsettled or doubt else tuple(missing),
         problems=(*doubt, *unseen, *reading.problems, *claims.duplicates),
-        complete=not (doubt or unseen or any(_unknown(each, past) for each in reading.manifests)),
+        complete=not (doubt or unseen or any(_unknown(each, past, claims) for each in reading.manifests)),
         missing=tuple(missing),
         settling=bool(unsettled),
         held=bool(doubt),
@@ -144,11 +144,12 @@ def _unseen(root: str, folder: str, why: str) -> Problem:
     )
 
 
-def _unknown(manifest: Manifest, past: Past) -> bool:
+def _unknown(manifest: Manifest, past: Past, claims: _Claims) -> bool:
     """Whether something in the file was never understood, so that nobody can say what it declares."""
     if not manifest.understood:
         return manifest.path not in past.files
-    return any(problem.key not in past.declared for problem in manifest.contents.problems)
+    named = (problem.key for problem in manifest.contents.problems)
+    return any(key not in past.declared and key not in claims.paths for key in named)
 
 
 def _duplicate(key: Key, source: str, first: str) -> Problem:

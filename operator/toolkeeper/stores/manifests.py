@@ -11,6 +11,7 @@ from typing import Self
 
 from toolkeeper.reconcile.ports import Problem, Resource, Secret
 from toolkeeper.resources.meta import Key
+from toolkeeper.resources.parse import ManifestProblem, parse_text
 from toolkeeper.stores import tree
 from toolkeeper.stores.overrides import spec_hash
 
@@ -109,33 +110,21 @@ class Reading:
 
 def contents_of(text: str, source: str) -> Contents:
     """What one text declares. `source` is its file's name for people."""
-    import yaml  # TEMPORARY
-    from pydantic import ValidationError
-
-    from toolkeeper.stores.objects import MODELS
-
-    declarations: list[Declaration] = []
+    parsed = parse_text(text, source)
     secrets: dict[tuple[str, str], Secret] = {}
-    problems: list[Problem] = []
-    try:
-        for document in yaml.load_all(text, yaml.CSafeLoader):
-            if document is None:
-                continue
-            if document["kind"] == "Secret":
-                meta = document["metadata"]
-                secrets[meta.get("namespace", "default"), meta["name"]] = Secret(document["stringData"])
-                continue
-            try:
-                declarations.append(
-                    Declaration.of(MODELS[document["kind"]].model_validate(document), f"{source}:1")
-                )
-            except ValidationError as exc:
-                meta = document.get("metadata", {})
-                key = Key(document["kind"], meta.get("namespace", "default"), meta["name"])
-                problems.append(Problem(f"{source}:1", str(exc.errors()[0]["msg"]), key))
-    except yaml.YAMLError as exc:
-        problems.append(Problem(f"{source}:{exc.problem_mark.line + 1}", str(exc)))
-    return Contents(tuple(declarations), secrets, tuple(problems))
+    for document in parsed.secrets:
+        name = (document.metadata.namespace, document.metadata.name)
+        secrets.setdefault(name, Secret(document.values, document.metadata.labels))
+    return Contents(
+        tuple(Declaration.of(each.resource, f"{each.source}:{each.line}") for each in parsed.declared),
+        secrets,
+        tuple(_problem(each) for each in parsed.problems),
+    )
+
+
+def _problem(found: ManifestProblem) -> Problem:
+    place = f"{found.source}:{found.line}"
+    return Problem(place, str(found).removeprefix(f"{place}: "), found.key)
 
 
 class Reader:
@@ -171,7 +160,7 @@ class Reader:
         try:
             text = tree.text(file)
         except tree.Unreadable as exc:
-            problem = Problem(f"{source}:{exc.line}", str(exc))
+            problem = Problem(f"{source}:1", str(exc))
             return Manifest(file.path, file.stamp, None, _remembering(known, Contents(problems=(problem,))))
         if known is not None and known.text == text:
             return known if known.stamp == file.stamp else replace(known, stamp=file.stamp)

@@ -10,16 +10,9 @@ from pydantic import ValidationError
 
 from toolkeeper.errors import Invalid
 from toolkeeper.reconcile.ports import Change, Problem, Resource
-from toolkeeper.resources.agentconnection import AgentConnection
-from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.kinds import KINDS
 from toolkeeper.resources.meta import Key
-from toolkeeper.resources.toolbox import Toolbox
 
-MODELS: dict[str, type[Toolbox] | type[MCPServer] | type[AgentConnection]] = {
-    "Toolbox": Toolbox,
-    "MCPServer": MCPServer,
-    "AgentConnection": AgentConnection,
-}
 TOMBSTONES = 1000
 """How many deletions the feed remembers; whoever was away longer lists again anyway."""
 
@@ -104,7 +97,7 @@ def decoded(row: Stored) -> Resource:
     """The resource. A status that cannot be read counts as lost (it is observed again). Raises Invalid for the rest."""
     metadata = json.loads(row.metadata) | {"resourceVersion": str(row.version)}
     document = {"metadata": metadata, "spec": json.loads(row.spec), "status": json.loads(row.status)}
-    model = MODELS.get(row.key.kind)
+    model = KINDS.get(row.key.kind)
     if model is None:
         raise Invalid(
             f"{row.key} was stored by a newer Toolkeeper, and this one does not know its kind; upgrade"

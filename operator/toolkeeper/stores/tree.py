@@ -54,11 +54,7 @@ class Walk:
 
 
 class Unreadable(Exception):
-    """A file whose text cannot be had. `line` is where the trouble starts."""
-
-    def __init__(self, message: str, line: int = 1) -> None:
-        super().__init__(message)
-        self.line = line
+    """A file whose text cannot be had."""
 
 
 def walk(root: Path, *, skip: Collection[Path] = ()) -> Walk:
@@ -72,7 +68,7 @@ def walk(root: Path, *, skip: Collection[Path] = ()) -> Walk:
 
 
 def text(file: File) -> str:
-    """The text. Raises Unreadable; never waits, whatever kind of file it is."""
+    """The text; bytes that are none are left for the parser to name. Raises Unreadable; never waits for a pipe."""
     if file.refused:
         raise Unreadable(file.refused)
     try:
@@ -82,11 +78,7 @@ def text(file: File) -> str:
         raise Unreadable(f"cannot be read: {exc.strerror}") from exc
     if len(content) > LARGEST:
         raise Unreadable("is larger than 1 MiB; split it")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = content.count(b"\n", 0, exc.start) + 1
-        raise Unreadable("is not UTF-8 text; save it as UTF-8", line) from exc
+    return content.decode("utf-8", "surrogateescape")
 
 
 def last_touched(root: Path, path: str) -> float:

@@ -1,0 +1,81 @@
+"""Reading many files again and again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from stores.conftest import server, write
+from toolkeeper.stores.manifests import Contents, Reader, contents_of
+
+LATER = 1e12
+"""So much later than any file was written that its stamp can be trusted."""
+
+
+@pytest.fixture
+def thousand(tmp_path: Path) -> Path:
+    for number in range(1000):
+        folder = tmp_path / f"{number // 50}"
+        write(
+            folder / f"s{number}.yaml",
+            server(f"s{number}", args=["--verbose"], env=[{"name": "A", "value": "b"}]),
+        )
+    return tmp_path
+
+
+def test_a_thousand_manifests_are_read_in_two_seconds(thousand: Path) -> None:
+    start = time.process_time()
+    reading = Reader(thousand).read(LATER)
+    assert time.process_time() - start < 2.0
+    assert len([each for manifest in reading.manifests for each in manifest.contents.declarations]) == 1000
+
+
+def test_after_an_edit_only_the_edited_file_is_parsed(thousand: Path) -> None:
+    parsed: list[str] = []
+
+    def parse(text: str, source: str) -> Contents:
+        parsed.append(source)
+        return contents_of(text, source)
+
+    reader = Reader(thousand, parse=parse)
+    first = reader.read(LATER)
+    assert len(parsed) == 1000
+    assert reader.read(LATER).same_as(first)
+    write(thousand / "7" / "s350.yaml", server("s350", image="time:2"))
+    second = reader.read(LATER)
+    assert parsed[1000:] == [str(thousand / "7" / "s350.yaml")]
+    assert not second.same_as(first)
+
+
+def test_a_file_that_is_touched_but_not_changed_is_not_parsed_again(tmp_path: Path) -> None:
+    parsed: list[str] = []
+
+    def parse(text: str, source: str) -> Contents:
+        parsed.append(source)
+        return contents_of(text, source)
+
+    write(tmp_path / "time.yaml", server())
+    reader = Reader(tmp_path, parse=parse)
+    reader.read(LATER)
+    write(tmp_path / "time.yaml", server())
+    reader.read(LATER)
+    assert len(parsed) == 1
+
+
+def test_problems_name_file_line_and_field(tmp_path: Path) -> None:
+    write(tmp_path / "good.yaml", server())
+    (tmp_path / "bad.yaml").write_text(
+        "apiVersion: toolkeeper.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: bad}\nspec:\n  toolboxRef: here\n"
+        "  imagee: time:1\n"
+    )
+    (problem,) = Reader(tmp_path).read(LATER).problems
+    assert problem.source == f"{tmp_path}/bad.yaml:6"
+    assert problem.message.startswith("spec.imagee: unknown field")
+    assert problem.key == server("bad").key
+
+
+def test_documents_of_other_tools_are_nobodys_problem(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n")
+    assert Reader(tmp_path).read(LATER).problems == ()
