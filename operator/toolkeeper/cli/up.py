@@ -15,12 +15,13 @@ from toolkeeper.cli.output import output_option, write_document
 from toolkeeper.cli.progress import document, lines, settled
 from toolkeeper.dtma.client import NodeClient
 from toolkeeper.errors import ToolkeeperError
+from toolkeeper.node.choosing import Needs
 from toolkeeper.planning.observed import Container
 from toolkeeper.reconcile.ports import Problem
 from toolkeeper.resources.conditions import is_true
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.wiring.cleanup import forget_state, remove_all
-from toolkeeper.wiring.embedded import Choice, Needs, choose, embedded
+from toolkeeper.wiring.embedded import Choice, embedded
 from toolkeeper.wiring.loop import LoopOptions, log_of, operator_of
 from toolkeeper.wiring.places import Place, forget, place_of, remember
 from toolkeeper.wiring.stores import Source, opened
@@ -104,9 +105,9 @@ class Up:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self._stopped.set)
-        chosen = await choose(self._place, runtime, await self._needs())
-        self._shown.say(f"runtime: {chosen.runtime.name} ({chosen.because})")
-        async with embedded(self._place, chosen.runtime, port=port) as (_, local):
+        log, needs = log_of(self._options, self._place), await self._needs()
+        async with embedded(self._place, runtime, needs, port=port, log=log) as (node, local):
+            self._shown.say(f"runtime: {node.runtime}, because {node.because}")
             self._shown.say(f"node: {local.endpoint}  state: {self._place.folder}")
             client = NodeClient(local.endpoint, token=local.token_file.read_text(encoding="utf-8").strip())
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -26,6 +26,15 @@ BRIDGE_REMEDY = (
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What the servers to come want from Docker, where that is known beforehand."""
+
+    registries: frozenset[str] = frozenset()
+    """Registries of their packages (pypi, npm): the base images."""
+    images: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """A runtime, open, and why it is this one."""
 
@@ -41,6 +50,7 @@ async def choose(
     new_id: Callable[[], str],
     chance: random.Random,
     log: Log,
+    needs: Needs | None = None,
 ) -> Chosen:
     """Open the runtime that the settings ask for.
 
@@ -61,7 +71,7 @@ async def choose(
         if in_bridge_container():
             raise Refused(BRIDGE_REMEDY, reason="RuntimeUnsupported")
         return await _opened(docker, "it was asked for")
-    problem = BRIDGE_REMEDY if in_bridge_container() else await _problem_with(docker)
+    problem = BRIDGE_REMEDY if in_bridge_container() else await _problem_with(docker, needs or Needs())
     if not problem:
         return Chosen(docker, "its daemon answers and its containers can be reached")
     await docker.aclose()
@@ -82,17 +92,18 @@ def _docker(
         addresses = IPv4Network(settings.docker_addresses)
     except ValueError as exc:
         raise Invalid(f"docker_addresses: {exc}") from exc
-    return DockerRuntime(
-        DockerSettings(
-            socket=settings.docker_socket,
-            addresses=addresses,
-            run=settings.run_dir,
-            state=settings.state_dir,
-            environment=environ,
-        ),
-        clock=clock,
-        chance=chance,
+    docker = DockerSettings(
+        socket=settings.docker_socket,
+        addresses=addresses,
+        run=settings.run_dir,
+        state=settings.state_dir,
+        environment=environ,
     )
+    if settings.base_python:
+        docker = replace(docker, python_bases=(settings.base_python,))
+    if settings.base_node:
+        docker = replace(docker, node_bases=(settings.base_node,))
+    return DockerRuntime(docker, clock=clock, chance=chance)
 
 
 async def _opened(runtime: Runtime, because: str) -> Chosen:
@@ -100,11 +111,12 @@ async def _opened(runtime: Runtime, because: str) -> Chosen:
     return Chosen(runtime, because)
 
 
-async def _problem_with(docker: DockerRuntime) -> str:
+async def _problem_with(docker: DockerRuntime, needs: Needs) -> str:
     """Why it cannot be used; empty when it can, and is open."""
     try:
         async with asyncio.timeout(ASK_SECONDS):
             await docker.open()
+            await docker.obtain(needs.registries, needs.images)
     except TimeoutError:
         return f"it did not answer within {ASK_SECONDS:g} s"
     except ToolkeeperError as error:

@@ -19,7 +19,7 @@ from toolkeeper.clock import Clock
 from toolkeeper.errors import Invalid
 from toolkeeper.node.app import make_app
 from toolkeeper.node.certificate import ensure_certificate, fingerprint_of
-from toolkeeper.node.choosing import choose
+from toolkeeper.node.choosing import Needs, choose
 from toolkeeper.node.gate import Gate, TokenFile, token_file
 from toolkeeper.node.node import Node
 from toolkeeper.node.notebook import Notebook
@@ -54,6 +54,7 @@ async def serving(
     environ: Mapping[str, str],
     log: Log | None = None,
     new_id: Callable[[], str] = lambda: secrets.token_hex(16),
+    needs: Needs | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve a node for as long as the context lasts. Containers go on afterwards.
 
@@ -66,7 +67,13 @@ async def serving(
     gate = Gate(TokenFile(settings.tokens), clock)
     with _listening(settings) as listener, closing(Notebook(settings.state_dir / "node.db")) as notebook:
         chosen = await choose(
-            settings, clock=clock, environ=environ, new_id=new_id, chance=random.SystemRandom(), log=log
+            settings,
+            clock=clock,
+            environ=environ,
+            new_id=new_id,
+            chance=random.SystemRandom(),
+            log=log,
+            needs=needs,
         )
         node = Node(chosen.runtime, notebook, clock=clock, boot=new_id()[:12], log=log)
         try:

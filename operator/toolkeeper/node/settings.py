@@ -49,6 +49,10 @@ class NodeSettings(BaseModel):
     """Where Docker listens."""
     docker_addresses: str = "10.201.0.0/16"
     """Where addresses of containers are taken from."""
+    base_python: str = ""
+    """The image on which packages of PyPI are built, in place of the defaults."""
+    base_node: str = ""
+    """The image on which packages of npm are built, in place of the defaults."""
     log_format: Literal["json", "console"] = "json"
     """How the log is written."""
 
