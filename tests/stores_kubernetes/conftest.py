@@ -37,8 +37,9 @@ class Cluster:
     token: str
     kubeconfig: Path
 
-    def login(self, token: str = "") -> kopf.ConnectionInfo:
-        return kopf.ConnectionInfo(server=self.url, ca_path=self.ca, token=token or self.token)
+    def login(self, *, token: str = "", server: str = "") -> kopf.ConnectionInfo:
+        """Credentials for the store; all rights and the direct way, if nothing else is said."""
+        return kopf.ConnectionInfo(server=server or self.url, ca_path=self.ca, token=token or self.token)
 
     def client(self) -> httpx.Client:
         """An HTTP client with all rights."""

@@ -8,17 +8,10 @@ from pydantic import ValidationError
 
 from toolkeeper.errors import Invalid
 from toolkeeper.reconcile.ports import Resource
-from toolkeeper.resources.agentconnection import AgentConnection
-from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.kinds import KINDS
 from toolkeeper.resources.meta import API_VERSION, FINALIZER, GROUP, VERSION, Key
-from toolkeeper.resources.toolbox import Toolbox
 from toolkeeper.stores.kubernetes.answers import Json
 
-MODELS: dict[str, type[Toolbox] | type[MCPServer] | type[AgentConnection]] = {
-    "Toolbox": Toolbox,
-    "MCPServer": MCPServer,
-    "AgentConnection": AgentConnection,
-}
 PLURALS = {"Toolbox": "toolboxes", "MCPServer": "mcpservers", "AgentConnection": "agentconnections"}
 ALWAYS_SAID = frozenset({"observedGeneration", "phase", "conditions"})
 """Fields of a status that are written even when they say nothing new."""
@@ -45,11 +38,11 @@ def decoded(kind: str, document: Json) -> Resource:
     """The resource. A status that cannot be read counts as lost; it is observed again. Raises Invalid for the rest."""
     wanted = {"metadata": document.get("metadata"), "spec": document.get("spec")}
     try:
-        return MODELS[kind].model_validate(wanted | {"status": document.get("status") or {}})
+        return KINDS[kind].model_validate(wanted | {"status": document.get("status") or {}})
     except ValidationError:
         pass
     try:
-        return MODELS[kind].model_validate(wanted)
+        return KINDS[kind].model_validate(wanted)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         field = ".".join(str(each) for each in first["loc"])

@@ -29,7 +29,8 @@ from toolkeeper.stores.kubernetes.documents import PLURALS, collection
 
 WATCH_SECONDS = 60
 """How long one watch lasts; then it is renewed, which proves that it can be."""
-DEAF_SECONDS = 3 * WATCH_SECONDS
+DEAF_AFTER = 3
+"""So many watches' time without any answer to them, and the watch is begun anew."""
 FAREWELL_SECONDS = 0.25
 """TLS connections end a moment after their session is closed; the event loop has to live that long."""
 RESTART_SECONDS = (1.0, 30.0)
@@ -87,6 +88,7 @@ class KopfFeed:
         self._kinds = {collection(kind, each): kind for kind in PLURALS for each in (namespaces or (None,))}
         self._stop: Future[None] = Future()
         self._sessions: list[aiohttp.ClientSession] = []
+        self._over_tls = False
         self._ended = threading.Event()
         self.pulse = Pulse()
 
@@ -108,6 +110,11 @@ class KopfFeed:
         """Let kopf end; unless stopped, it begins anew."""
         with contextlib.suppress(InvalidStateError):  # it ends already
             self._stop.set_result(None)
+
+    @property
+    def deaf_after(self) -> float:
+        """Seconds of silence that cannot be right: even in a cluster where nothing happens, watches are renewed."""
+        return DEAF_AFTER * self._watch_seconds
 
     def silent_for(self) -> float:
         """Seconds since the server answered about the kind of which it was silent longest."""
@@ -151,7 +158,8 @@ class KopfFeed:
             for session in self._sessions:
                 await session.close()
             self._sessions.clear()
-            await asyncio.sleep(FAREWELL_SECONDS)
+            if self._over_tls:
+                await asyncio.sleep(FAREWELL_SECONDS)
 
     async def _operate(self) -> None:
         await kopf.operator(
@@ -169,6 +177,7 @@ class KopfFeed:
             info = self._login()
             session = access.session(info, self._tracing())
             self._sessions.append(session)
+            self._over_tls = info.server.startswith("https:")
             return kopf.AiohttpSession(
                 server=info.server, default_namespace=info.default_namespace, aiohttp_session=session
             )

@@ -22,7 +22,7 @@ from toolkeeper.stores.kubernetes.answers import Json
 from toolkeeper.stores.kubernetes.api import APPLY_PATCH, FIELD_MANAGER, JSON_PATCH, Api
 from toolkeeper.stores.kubernetes.beliefs import Beliefs
 from toolkeeper.stores.kubernetes.chronicle import Chronicle
-from toolkeeper.stores.kubernetes.feed import DEAF_SECONDS, WATCH_SECONDS, KopfFeed, Listener
+from toolkeeper.stores.kubernetes.feed import WATCH_SECONDS, KopfFeed, Listener
 
 LIST_EVERY = 300.0
 """Seconds between lists that nothing asked for: how late a change is noticed of which no watch told."""
@@ -148,7 +148,7 @@ class KubernetesStore:
         listed_ago = None if self._listed_at is None else now - self._listed_at
         heard_ago = self._watching.silent_for()
         answers = listed_ago is not None and listed_ago < 2 * self._list_every
-        deaf = heard_ago > 3 * max(DEAF_SECONDS, self._watch_seconds)
+        deaf = heard_ago > 2 * self._watching.deaf_after  # and to begin it anew did not help
         failure = self._failure or self._watching.pulse.failure
         return Health(listed_ago, heard_ago, self._missed, failure, alive=not (answers and deaf))
 
@@ -207,11 +207,20 @@ class KubernetesStore:
                 wait = self._list_every * self._random.uniform(0.8, 1.2)
             except ToolkeeperError:
                 pass  # kept in self._failure, and said there
-            if self._watching.silent_for() > DEAF_SECONDS:
-                self._watching.restart()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
+                    await self._due_while_watching()
+
+    async def _due_while_watching(self) -> None:
+        """Wait until a list is due; a watch that went deaf meanwhile is begun anew."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._watching.deaf_after / 3):
                     await self._due.wait()
+                    return
+            if self._watching.silent_for() > self._watching.deaf_after:
+                log.warning("kubernetes-watch-deaf", seconds=round(self._watching.silent_for()))
+                self._watching.restart()
 
     async def _list(self) -> None:
         """Believe what the cluster shows. Raises Unreachable, also for what is forbidden."""
