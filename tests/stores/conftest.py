@@ -122,8 +122,8 @@ def _file_name(key: Key) -> str:
 def manifest(*resources: Resource) -> str:
     """The text of a manifest."""
     documents = [
-        each.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        | {"apiVersion": each.api_version, "kind": each.kind}
+        {"apiVersion": each.api_version, "kind": each.kind}
+        | each.model_dump(mode="json", by_alias=True, exclude_unset=True)
         for each in resources
     ]
     return yaml.safe_dump_all(documents, sort_keys=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stores.conftest import server, write
+from stores.conftest import manifest, server, write
+from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.stores.manifests import Contents, Reader, contents_of
 
 LATER = 1e12
@@ -62,6 +63,21 @@ def test_a_file_that_is_touched_but_not_changed_is_not_parsed_again(tmp_path: Pa
     write(tmp_path / "time.yaml", server())
     reader.read(LATER)
     assert len(parsed) == 1
+
+
+def test_a_file_that_is_still_being_written_is_read_when_it_is_done(tmp_path: Path) -> None:
+    file = tmp_path / "time.yaml"
+    parts = [manifest(server(args=["--zone"])).removesuffix("  - --zone\n"), "  - --zone\n", "  - UTC\n", ""]
+
+    def pause(seconds: float) -> None:
+        with file.open("a") as opened:
+            opened.write(parts.pop(0))
+
+    pause(0)
+    reading = Reader(tmp_path, pause=pause).read(LATER)
+    (declaration,) = reading.manifests[0].contents.declarations
+    assert isinstance(declaration.resource, MCPServer)
+    assert declaration.resource.spec.args == ("--zone", "UTC")
 
 
 def test_problems_name_file_line_and_field(tmp_path: Path) -> None:

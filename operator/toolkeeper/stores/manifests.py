@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,10 @@ from toolkeeper.stores.overrides import spec_hash
 
 RACY_SECONDS = 2.0
 """A file this young may change again without its stamp showing it; it is read again next time."""
+
+PAUSE_SECONDS = 0.015
+PAUSES = 5
+"""A file that still changes after so many pauses is read as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +136,44 @@ class Reader:
     """Reads a folder again and again, parsing only files whose content changed."""
 
     def __init__(
-        self, root: Path, *, skip: Sequence[Path] = (), parse: Callable[[str, str], Contents] = contents_of
+        self,
+        root: Path,
+        *,
+        skip: Sequence[Path] = (),
+        parse: Callable[[str, str], Contents] = contents_of,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """`parse` is called with a text and the file's name for people."""
         self._root = root
-        self._parse = parse
         self._skip = skip
+        self._parse = parse
+        self._pause = pause
         self._known: dict[str, Manifest] = {}
 
     def read(self, now: float) -> Reading:
         """The folder as it is; `now` is in seconds since the epoch. Blocks: for a thread."""
-        walk = tree.walk(self._root, skip=self._skip)
+        walk = self._at_rest()
         manifests = [self._manifest(file, now) for file in walk.files]
         hidden = {path: known for path, known in self._known.items() if walk.hides(path) is not None}
         self._known = hidden | {each.path: each for each in manifests}
         return Reading(tuple(manifests), walk.unseen)
+
+    def _at_rest(self) -> tree.Walk:
+        """The folder when what changed has stopped changing: the first half of a manifest can be valid, too."""
+        walk = tree.walk(self._root, skip=self._skip)
+        for _ in range(PAUSES):
+            if all(self._is_known(file) for file in walk.files):
+                break
+            before = walk.files
+            self._pause(PAUSE_SECONDS)
+            walk = tree.walk(self._root, skip=self._skip)
+            if walk.files == before:
+                break
+        return walk
+
+    def _is_known(self, file: tree.File) -> bool:
+        known = self._known.get(file.path)
+        return known is not None and known.stamp == file.stamp
 
     def _manifest(self, file: tree.File, now: float) -> Manifest:
         known = self._known.get(file.path)
