@@ -247,6 +247,10 @@ class KubernetesStore:
             self._missed += len(changes)
         self._publish(*changes)
 
+    def look_soon(self) -> None:
+        """List as soon as possible instead of in a few minutes."""
+        self._due.set()
+
     def believed(self, key: Key) -> Resource | None:
         """The object as it was last read; for tests and for `describe`."""
         return self._beliefs.get(key)
