@@ -1,0 +1,35 @@
+"""The independent client: one MCP handshake over plain HTTP, as cheap as it gets, the same for every contestant."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from urllib.parse import urlsplit
+
+HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+QUESTION = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "benchmark", "version": "1"},
+        },
+    }
+)
+
+
+def answers(url: str, *, seconds: float = 2.0) -> bool:
+    """Whether the server at `url` greets now."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=seconds)
+    try:
+        connection.request("POST", parts.path, QUESTION, HEADERS)
+        greeting = json.loads(connection.getresponse().read())
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return "protocolVersion" in greeting.get("result", {})

@@ -1,0 +1,3 @@
+module static-mcp
+
+go 1.21
