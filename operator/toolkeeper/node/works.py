@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from toolkeeper.clock import Clock
@@ -113,8 +114,7 @@ class Works:
     async def remove_volume(self, claim: Claim, volume: str) -> None:
         """Remove a volume of that installation. Raises Refused, Conflict (in use), Unreachable."""
         await self._runtime.remove_volume(claim.installation, volume)
-        look = self._ledger.look_begins()
-        self._ledger.saw(await self._runtime.look(), look)
+        await self._look()
 
     async def aclose(self) -> None:
         """Cancel everything that is under way; containers stay as they are."""
@@ -194,7 +194,9 @@ class Works:
         if self._jobs.get(name) is not job:
             return  # a removal has taken over
         if outcome != "cancelled":
-            await self._look_at(name)
+            seen = await self._look_at(name)
+            if job.verb == "create" and seen is not None and seen.container.volumes:
+                await self._look()  # it may have brought volumes
         if self._jobs.get(name) is job:
             del self._jobs[name]
             self._ledger.work_ends(name, failure)
@@ -207,6 +209,11 @@ class Works:
             return None
         self._ledger.saw_one(name, seen, look)
         return seen
+
+    async def _look(self) -> None:
+        look = self._ledger.look_begins()
+        with suppress(Unreachable):
+            self._ledger.saw(await self._runtime.look(), look)
 
     async def _create(self, name: str, job: _Job, request: InstanceRequest) -> None:
         await self._slots.take()
