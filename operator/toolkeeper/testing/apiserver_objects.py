@@ -59,7 +59,7 @@ class Objects:
             ) from None
 
     def create(
-        self, kind: Kind, namespace: str | None, body: Json, *, manager: str = "", dry: bool = False
+        self, kind: Kind, namespace: str | None, body: Json, *, manager: str | None = "", dry: bool = False
     ) -> Json:
         """A new object. Raises Rejected."""
         given = dict(body.get("metadata") or {})
@@ -86,7 +86,8 @@ class Objects:
         if kind is DEFINITIONS:
             document["status"] = _established(document)
         self._owners[metadata["uid"]] = owners = Owners(kind.schema)
-        owners.wrote(manager, {}, document)
+        if manager is not None:  # otherwise it is created by an apply, which says itself which fields it owns
+            owners.wrote(manager, {}, document)
         return document if dry else self._keep(place, "ADDED", document)
 
     def replace(
@@ -118,7 +119,7 @@ class Objects:
     ) -> Json:
         """The object with a patch on it; server-side apply creates it if need be. Raises Rejected."""
         if patch.applies and not subresource and (kind.store, namespace or "", name) not in self._kept:
-            created = self.create(kind, namespace, patch.body, dry=dry)
+            created = self.create(kind, namespace, patch.body, manager=None, dry=dry)
             self._owners[created["metadata"]["uid"]].applied(patch.manager, patch.body)
             return created
         before = self.get(kind, namespace, name)
