@@ -1,0 +1,135 @@
+"""The whole operator on a cluster; only the toolbox is ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from random import Random
+
+import pytest
+
+from stores.conftest import server, toolbox
+from stores_kubernetes.conftest import Cluster, Hand, Opening, until
+from toolkeeper.clock import SystemClock
+from toolkeeper.planning.world import Policy
+from toolkeeper.reconcile.operator import Operator
+from toolkeeper.resources.conditions import is_true
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.meta import FINALIZER, Key
+from toolkeeper.stores.kubernetes.election import ElectedLease
+from toolkeeper.stores.kubernetes.lease import LeaseObject
+from toolkeeper.stores.kubernetes.store import KubernetesStore
+from toolkeeper.testing.fake_toolbox import FakeImage, FakeToolbox
+
+pytestmark = pytest.mark.anyio
+TIME = Key("MCPServer", "default", "time")
+QUICK = FakeImage(pull=0.05, start=0.01, handshake=0.02)
+
+
+@asynccontextmanager
+async def operating(
+    store: KubernetesStore, host: FakeToolbox, name: str
+) -> AsyncIterator[asyncio.Task[None]]:
+    """An operator that runs for as long as the context."""
+    clock = SystemClock()
+    operator = Operator(
+        store,
+        lambda _: host,
+        ElectedLease(LeaseObject(store.api, "default", clock=clock), name, clock=clock, random=Random(1)),
+        policy=Policy(installation="tests"),
+        digest_key=b"k" * 32,
+        clock=clock,
+        rng=Random(1),
+    )
+    task = asyncio.create_task(operator.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def host() -> FakeToolbox:
+    return FakeToolbox("here", images={"time:1": QUICK, "time:2": QUICK})
+
+
+@pytest.fixture(autouse=True)
+async def _no_lease(hand: Hand) -> None:
+    await hand.client.delete("/apis/coordination.k8s.io/v1/namespaces/default/leases/toolkeeper")
+
+
+def seen(store: KubernetesStore) -> MCPServer | None:
+    found = store.believed(TIME)
+    return found if isinstance(found, MCPServer) else None
+
+
+def is_ready(store: KubernetesStore, generation: int) -> bool:
+    found = seen(store)
+    return (
+        found is not None
+        and found.status.observed_generation == generation
+        and is_true(found.status.conditions, "Ready")
+    )
+
+
+async def test_a_server_is_deployed_changed_and_cleaned_up(
+    opening: Opening, hand: Hand, host: FakeToolbox
+) -> None:
+    async with opening() as store, operating(store, host, "one"):
+        await hand.put(toolbox())
+        await hand.put(server())
+        await until(lambda: is_ready(store, 1))
+        assert len(host.of("default", "time")) == 1
+        assert (await hand.get(TIME))["metadata"]["finalizers"] == [FINALIZER]
+        await hand.put(server(image="time:2"))
+        await until(lambda: is_ready(store, 2) and len(host.of("default", "time")) == 1, within=30)
+        await hand.drop(TIME)
+        await until(lambda: seen(store) is None, within=30)
+        assert host.of("default", "time") == []
+
+
+async def test_what_was_deleted_while_no_operator_ran_is_cleaned_up(
+    opening: Opening, hand: Hand, host: FakeToolbox
+) -> None:
+    async with opening() as store, operating(store, host, "one"):
+        await hand.put(toolbox())
+        await hand.put(server())
+        await until(lambda: is_ready(store, 1))
+    await hand.drop(TIME)
+    async with opening() as store, operating(store, host, "two"):
+        await until(lambda: host.of("default", "time") == [], within=30)
+        await until(lambda: store.health().listed_ago is not None and seen(store) is None, within=30)
+
+
+async def test_at_rest_the_operator_writes_nothing_but_its_lease(
+    cluster: Cluster, opening: Opening, hand: Hand, host: FakeToolbox
+) -> None:
+    async with opening() as store, operating(store, host, "one"):
+        await hand.put(toolbox())
+        await hand.put(server())
+        await until(lambda: is_ready(store, 1))
+        await asyncio.sleep(1.5)  # the status of the toolbox follows
+        before = [(await hand.get(each))["metadata"]["resourceVersion"] for each in (TIME, toolbox().key)]
+        await asyncio.sleep(3)
+        after = [(await hand.get(each))["metadata"]["resourceVersion"] for each in (TIME, toolbox().key)]
+        assert before == after
+
+
+async def test_the_standby_does_nothing_until_the_leader_leaves(
+    opening: Opening, hand: Hand, host: FakeToolbox
+) -> None:
+    async with opening() as one, opening() as two:
+        async with operating(one, host, "one"):
+            await hand.put(toolbox())
+            await hand.put(server())
+            await until(lambda: is_ready(one, 1))
+            async with operating(two, host, "two") as standby:
+                await asyncio.sleep(0.5)
+                assert host.epochs == {"tests": 1}
+                assert not standby.done()
+        async with operating(two, host, "two"):
+            await hand.put(server(image="time:2"))
+            await until(lambda: is_ready(two, 2) and host.epochs == {"tests": 2}, within=30)
