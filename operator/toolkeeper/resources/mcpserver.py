@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
+from annotated_types import MaxLen
 from pydantic import Field, StringConstraints
 
 from toolkeeper.errors import Invalid
@@ -375,11 +376,11 @@ class MCPServerSpec(Ruled):
     """Replaces the image's entrypoint."""
     args: Annotated[tuple[Text, ...], Field(max_length=256)] = ()
     """Arguments; `{{port}}` becomes the port."""
-    env: Annotated[tuple[EnvVar, ...], KeyedBy("name"), Field(max_length=256)] = ()
+    env: Annotated[tuple[EnvVar, ...], MaxLen(256), KeyedBy("name")] = ()
     """Environment variables."""
-    files: Annotated[tuple[FileMount, ...], KeyedBy("path"), Field(max_length=32)] = ()
+    files: Annotated[tuple[FileMount, ...], MaxLen(32), KeyedBy("path")] = ()
     """Small files, kept in memory."""
-    volumes: Annotated[tuple[Volume, ...], KeyedBy("name"), Field(max_length=16)] = ()
+    volumes: Annotated[tuple[Volume, ...], MaxLen(16), KeyedBy("name")] = ()
     """Named volumes."""
     resources: Resources = Resources()
     """Hard limits."""

@@ -80,9 +80,9 @@ class Metadata(Lenient):
     """Number of the spec, counted by the store."""
     resource_version: str = Field(default="", max_length=128)
     """Version of the whole object, given by the store."""
-    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=256)
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=1024)
     """Labels, which selectors match."""
-    annotations: dict[str, str] = Field(default_factory=dict, max_length=256)
+    annotations: dict[str, str] = Field(default_factory=dict, max_length=1024)
     """Annotations."""
     finalizers: tuple[str, ...] = ()
     """Who must agree before a deleted object goes."""
