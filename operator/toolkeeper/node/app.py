@@ -16,8 +16,8 @@ from toolkeeper.node.node import Node
 from toolkeeper.telemetry.logs import Log
 
 
-def make_api(node: Node) -> FastAPI:
-    """The routes alone, without the gate. For the OpenAPI document and for tests of it."""
+def make_api() -> FastAPI:
+    """The routes alone, without gate and node: enough for the OpenAPI document."""
     app = FastAPI(
         title="Toolkeeper node",
         summary="Runs and observes MCP servers on one host.",
@@ -26,7 +26,6 @@ def make_api(node: Node) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.node = node
     faults.install(app)
     app.include_router(routes.health)
     app.include_router(routes.api)
@@ -35,4 +34,6 @@ def make_api(node: Node) -> FastAPI:
 
 def make_app(node: Node, *, gate: Gate, clock: Clock, new_id: Callable[[], str], log: Log) -> ASGIApp:
     """The application as it is served. `node` is opened and closed by whoever serves it."""
-    return Front(make_api(node), gate=gate, tally=node.tally, clock=clock, new_id=new_id, log=log)
+    api = make_api()
+    api.state.node = node
+    return Front(api, gate=gate, tally=node.tally, clock=clock, new_id=new_id, log=log)

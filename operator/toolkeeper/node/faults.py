@@ -75,7 +75,17 @@ async def _invalid(request: Request, exc: Exception) -> Response:
 async def _http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     reason = _WORDS.get(exc.status_code, "Refused")
-    return fault(exc.status_code, reason, str(exc.detail), exc.headers)
+    headers = exc.headers
+    if exc.status_code == 405:
+        headers = {"Allow": ", ".join(_methods(request))}
+    return fault(exc.status_code, reason, str(exc.detail), headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of that path; a route by itself knows only its own."""
+    document: dict[str, dict[str, object]] = request.app.openapi()["paths"]
+    route = request.scope.get("route")
+    return sorted(method.upper() for method in document.get(getattr(route, "path", ""), {}))
 
 
 async def _unexpected(request: Request, exc: Exception) -> Response:

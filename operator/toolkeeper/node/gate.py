@@ -98,9 +98,10 @@ class Gate:
     """Decides about one request. A right token always passes: its 256 bits are not guessed, so nobody who shares an
     address with a guesser needs to be locked out."""
 
-    def __init__(self, tokens: Tokens | TokenFile, clock: Clock) -> None:
+    def __init__(self, tokens: Tokens | TokenFile, clock: Clock, *, guesses: int = GUESSES) -> None:
         self._tokens = tokens
         self._clock = clock
+        self._most = guesses
         self._peers: OrderedDict[str, _Bucket] = OrderedDict()
 
     def admits(self, authorization: str) -> bool:
@@ -113,8 +114,8 @@ class Gate:
     def wait_after_guess(self, peer: str) -> int:
         """Note a wrong token from that peer; seconds that it must wait now, 0 while it has guesses left."""
         now = self._clock.monotonic()
-        bucket = self._peers.pop(peer, None) or _Bucket(GUESSES, now)
-        bucket.guesses = min(GUESSES, bucket.guesses + (now - bucket.at) / SECONDS_PER_GUESS)
+        bucket = self._peers.pop(peer, None) or _Bucket(self._most, now)
+        bucket.guesses = min(self._most, bucket.guesses + (now - bucket.at) / SECONDS_PER_GUESS)
         bucket.at = now
         self._peers[peer] = bucket
         if len(self._peers) > MOST_PEERS:

@@ -65,7 +65,10 @@ async def serving(
     prepare(settings)
     tls = certificate_of(settings, clock)
     gate = Gate(TokenFile(settings.tokens), clock)
-    with _listening(settings) as listener, closing(Notebook(settings.state_dir / "node.db")) as notebook:
+    with (
+        listening(settings.host, settings.port) as listener,
+        closing(Notebook(settings.state_dir / "node.db")) as notebook,
+    ):
         chosen = await choose(
             settings,
             clock=clock,
@@ -79,7 +82,7 @@ async def serving(
         try:
             await node.open()
             app = make_app(node, gate=gate, clock=clock, new_id=lambda: new_id()[:16], log=log)
-            async with _served(app, listener, tls, node):
+            async with served(app, listener, tls, node):
                 yield Serving(
                     endpoint=_endpoint(listener, encrypted=tls is not None),
                     fingerprint=fingerprint_of(tls[0]) if tls else "",
@@ -131,12 +134,13 @@ def certificate_of(settings: NodeSettings, clock: Clock) -> tuple[Path, Path] | 
 
 
 @contextmanager
-def _listening(settings: NodeSettings) -> Generator[socket.socket]:
+def listening(host: str, port: int) -> Generator[socket.socket]:
+    """A listening socket, closed afterwards. Raises Invalid."""
     try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as exc:
-        raise Invalid(f"{settings.host}:{settings.port} cannot be listened on: {exc}") from exc
+        raise Invalid(f"{host}:{port} cannot be listened on: {exc}") from exc
     # asyncio sets it only on sockets that it made itself; without it every answer may wait 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
@@ -144,9 +148,10 @@ def _listening(settings: NodeSettings) -> Generator[socket.socket]:
 
 
 @asynccontextmanager
-async def _served(
+async def served(
     app: ASGIApp, listener: socket.socket, tls: tuple[Path, Path] | None, node: Node
 ) -> AsyncIterator[None]:
+    """The application answers on that socket; leaving answers everybody who waits, and stops."""
     config = uvicorn.Config(
         app,
         lifespan="off",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ValidationError
 
 from toolkeeper.dtma.wire import (
     CONTAINER_PATTERN,
@@ -30,6 +32,8 @@ from toolkeeper.node.requirements import check
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.reconcile.ports import Claim
 from toolkeeper.resources.meta import DNS_LABEL
+
+Body = TypeVar("Body", bound=BaseModel)
 
 _MEANINGS = {
     400: "The body is not JSON.",
@@ -71,6 +75,23 @@ def _the_claim(
     ],
 ) -> Claim:
     return Claim(installation, epoch)
+
+
+async def _claim_body(request: Request, body: ClaimBody) -> ClaimBody:
+    return _exactly(type(body), await request.body())
+
+
+async def _create_body(request: Request, body: CreateBody) -> CreateBody:
+    return _exactly(type(body), await request.body())
+
+
+def _exactly(model: type[Body], content: bytes) -> Body:
+    """The body again, read strictly as JSON: `true` is no number and `"8000"` no port."""
+    try:
+        return model.model_validate_json(content, strict=True)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False, include_input=False, include_context=False)
+        raise RequestValidationError([{**error, "loc": ("body", *error["loc"])} for error in errors]) from exc
 
 
 ANode = Annotated[Node, Depends(_the_node)]
@@ -132,13 +153,15 @@ async def state(
 
 
 @api.post("/v1/claim", responses=_BODY)
-async def claim(node: ANode, body: ClaimBody) -> ClaimGranted:
+async def claim(node: ANode, body: Annotated[ClaimBody, Depends(_claim_body)]) -> ClaimGranted:
     """Become the only writer for an installation: its epoch goes from the expected one to the next."""
     return ClaimGranted(epoch=node.claim(body.installation, body.expected_epoch))
 
 
 @api.put("/v1/instances/{name}", status_code=202, responses=_BODY)
-async def create(node: ANode, claim: AClaim, name: AName, body: CreateBody) -> Accepted:
+async def create(
+    node: ANode, claim: AClaim, name: AName, body: Annotated[CreateBody, Depends(_create_body)]
+) -> Accepted:
     """Make the container exist and run. Idempotent; its progress shows in `state`."""
     request = body.request()
     check(request.instance)

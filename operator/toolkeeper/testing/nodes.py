@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Generator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from toolkeeper.clock import Clock, SystemClock
 from toolkeeper.dtma.client import NodeClient
 from toolkeeper.node.app import make_app
 from toolkeeper.node.gate import Gate, Tokens
+from toolkeeper.node.main import listening, served
 from toolkeeper.node.node import Node
 from toolkeeper.node.notebook import Notebook
 from toolkeeper.node.runtime import Runtime
@@ -85,7 +89,7 @@ class Stand:
 
 @asynccontextmanager
 async def standing(
-    runtime: Runtime, notebook: Path | str = ":memory:", *, clock: Clock | None = None
+    runtime: Runtime, notebook: Path | str = ":memory:", *, clock: Clock | None = None, guesses: int = 10
 ) -> AsyncIterator[Stand]:
     """A node over that runtime, reached without a network."""
     clock = clock or SystemClock()
@@ -94,13 +98,42 @@ async def standing(
         runtime, Notebook(notebook), clock=clock, boot=counting("boot")()[:12] + next(_HEX), log=Silent()
     )
     await node.open()
-    app = make_app(node, gate=Gate(Tokens(TOKEN), clock), clock=clock, new_id=counting(), log=Silent())
+    app = make_app(
+        node, gate=Gate(Tokens(TOKEN), clock, guesses=guesses), clock=clock, new_id=counting(), log=Silent()
+    )
     client = NodeClient("http://node", token=TOKEN, transport=httpx.ASGITransport(app))
     try:
         yield Stand(node, app, client)
     finally:
         await client.aclose()
         await node.aclose()
+
+
+@contextmanager
+def node_in_a_thread(runtime: Runtime) -> Generator[str]:
+    """The URL of a node that a thread of its own serves on the loopback, for tests that wait synchronously."""
+    endpoint: Future[str] = Future()
+    stop = threading.Event()
+
+    async def serve() -> None:
+        try:
+            async with standing(runtime, guesses=1_000_000) as stand:
+                with listening("127.0.0.1", 0) as listener:
+                    async with served(stand.app, listener, None, stand.node):
+                        endpoint.set_result(f"http://127.0.0.1:{listener.getsockname()[1]}")
+                        await asyncio.to_thread(stop.wait)
+        except BaseException as error:
+            if not endpoint.done():
+                endpoint.set_exception(error)
+            raise
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="node")
+    thread.start()
+    try:
+        yield endpoint.result(timeout=30)
+    finally:
+        stop.set()
+        thread.join(timeout=30)
 
 
 async def until(
