@@ -158,6 +158,7 @@ BAD_REQUESTS = {
     "a tail of a million": ("GET", f"{PATH}/logs?tail=1000000", {}, 422),
     "logs of nothing": ("GET", f"{PATH}/logs", {}, 404),
     "tools of nothing": ("GET", f"{PATH}/tools", {}, 404),
+    "a misspelt parameter": ("DELETE", f"{PATH}?drian=5", {}, 422),
     "a path that does not exist": ("GET", "/v2/state", {}, 404),
     "a verb that does not exist": ("PATCH", PATH, {}, 405),
     "a slash too many": ("GET", "/v1/state/", {}, 404),

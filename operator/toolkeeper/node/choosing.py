@@ -66,16 +66,25 @@ async def choose(
     )
     if settings.runtime == "process":
         return await _opened(process, "it was asked for")
-    docker = _docker(settings, clock, environ, chance)
-    if settings.runtime == "docker":
-        if in_bridge_container():
-            raise Refused(BRIDGE_REMEDY, reason="RuntimeUnsupported")
-        return await _opened(docker, "it was asked for")
-    problem = BRIDGE_REMEDY if in_bridge_container() else await _problem_with(docker, needs or Needs())
+    problem = _obstacle(settings)
+    if settings.runtime == "docker" and problem:
+        raise Refused(problem, reason="RuntimeUnsupported")
     if not problem:
-        return Chosen(docker, "its daemon answers and its containers can be reached")
-    await docker.aclose()
+        docker = _docker(settings, clock, environ, chance)
+        if settings.runtime == "docker":
+            return await _opened(docker, "it was asked for")
+        problem = await _problem_with(docker, needs or Needs())
+        if not problem:
+            return Chosen(docker, "its daemon answers and its containers can be reached")
+        await docker.aclose()
     return await _opened(process, f"Docker cannot be used: {problem}")
+
+
+def _obstacle(settings: NodeSettings) -> str:
+    """What can be known to stand in Docker's way without asking it; empty when nothing does."""
+    if not settings.docker_socket.exists():
+        return f"there is no {settings.docker_socket}: Docker is not installed or does not run"
+    return BRIDGE_REMEDY if in_bridge_container() else ""
 
 
 def in_bridge_container(root: Path = Path("/")) -> bool:

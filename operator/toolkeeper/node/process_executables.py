@@ -28,7 +28,8 @@ class Executable:
 
 def find_pypi(environment: Path, package: str) -> Executable:
     """Of the console scripts of a PyPI package."""
-    name = _normal(package.partition("[")[0])
+    package = package.partition("[")[0]
+    name = _normal(package)
     folders = [str(path) for path in environment.glob("lib/python*/site-packages")]
     for distribution in distributions(path=folders):
         if _normal(distribution.metadata["Name"] or "") == name:

@@ -26,7 +26,7 @@ from toolkeeper.dtma.wire import (
     ToolDefinitions,
     UsageList,
 )
-from toolkeeper.errors import NotFound, Unreachable
+from toolkeeper.errors import Invalid, NotFound, Unreachable
 from toolkeeper.node.node import Node
 from toolkeeper.node.requirements import check
 from toolkeeper.planning.observed import Snapshot
@@ -77,6 +77,17 @@ def _the_claim(
     return Claim(installation, epoch)
 
 
+async def _only_known_queries(request: Request) -> None:
+    """A misspelt parameter is refused like a misspelt field; ignoring it would be a silent default."""
+    if not request.query_params:
+        return
+    path = request.app.openapi()["paths"][request.scope["route"].path]
+    declared = path[request.method.lower()].get("parameters", ())
+    stray = request.query_params.keys() - {each["name"] for each in declared if each["in"] == "query"}
+    if stray:
+        raise Invalid(f"there is no query parameter {', '.join(sorted(map(repr, stray)))}")
+
+
 async def _claim_body(request: Request, body: ClaimBody) -> ClaimBody:
     return _exactly(type(body), await request.body())
 
@@ -101,8 +112,13 @@ AnInstallation = Annotated[str, Query(pattern=DNS_LABEL, max_length=63)]
 ADrain = Annotated[int, Query(ge=0, le=600, description="Seconds it may take to end.")]
 
 health = APIRouter(tags=["health"])
+
 api = APIRouter(
-    tags=["v1"], dependencies=[Security(HTTPBearer(auto_error=False, description="The node's token."))]
+    tags=["v1"],
+    dependencies=[
+        Security(HTTPBearer(auto_error=False, description="The node's token.")),
+        Depends(_only_known_queries),
+    ],
 )
 
 
