@@ -8,7 +8,7 @@ import random
 import secrets
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -90,10 +90,16 @@ class Place:
         await self.runtime.create(name, self.installation, request, self.step)
         return name
 
+    async def first_line(self, name: str) -> str:
+        """The first line that it writes, which is waited for."""
+        async with aclosing(self.runtime.logs(name, tail=1, follow=True)) as lines:
+            return await anext(lines)
+
     def inside(self, name: str, *command: str) -> tuple[int, str]:
         """(exit code, output) of a command run in that container, as its user."""
         code, output = self.engine.containers.get(name).exec_run(list(command))
-        return code, output.decode(errors="replace")
+        assert isinstance(output, bytes)
+        return code or 0, output.decode(errors="replace")
 
     def python(self, name: str, code: str) -> str:
         """What that Python code prints in that container."""
@@ -105,7 +111,7 @@ def installation(docker_engine: docker.DockerClient) -> Iterator[str]:
     """An installation id that nobody else has. Whatever carries it is removed at the end."""
     id = f"test{secrets.token_hex(4)}"
     yield id
-    mine = {"label": f"toolkeeper.dev/installation={id}"}
+    mine: dict[str, str | list[str] | bool] = {"label": f"toolkeeper.dev/installation={id}"}
     for container in docker_engine.containers.list(all=True, filters=mine):
         with suppress(NotFound):
             container.remove(force=True, v=True)
@@ -118,7 +124,8 @@ def installation(docker_engine: docker.DockerClient) -> Iterator[str]:
 @pytest.fixture
 def settings(tmp_path: Path, installation: str) -> DockerSettings:
     """Folders of the test's own."""
-    return DockerSettings(addresses=SPACE, run=tmp_path / "run", state=tmp_path / "state")
+    mine = frozenset({installation})
+    return DockerSettings(addresses=SPACE, run=tmp_path / "run", state=tmp_path / "state", only=mine)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import socket
 from asyncio import Lock, Semaphore
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -125,13 +125,14 @@ class Builds:
         await self.engine.call(self.engine.api.start, container)
         last: deque[str] = deque(maxlen=SHOWN_LINES)
         scripts: list[str] = []
-        async for line in follow(self.engine, container, stdout=True):
-            if line.startswith("::step "):
-                step("building", line.removeprefix("::step "))
-            elif line.startswith("::scripts "):
-                scripts = [str(each) for each in json.loads(line.removeprefix("::scripts "))]
-            elif line.strip():
-                last.append(line)
+        async with aclosing(follow(self.engine, container, stdout=True)) as lines:
+            async for line in lines:
+                if line.startswith("::step "):
+                    step("building", line.removeprefix("::step "))
+                elif line.startswith("::scripts "):
+                    scripts = [str(each) for each in json.loads(line.removeprefix("::scripts "))]
+                elif line.strip():
+                    last.append(line)
         ended = await self.engine.wait(self.engine.api.wait, container)
         if ended["StatusCode"] != 0:
             said = recipe.masked("\n".join(last), variables)

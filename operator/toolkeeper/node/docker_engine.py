@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import anyio
 from docker import APIClient
 from docker.errors import APIError, DockerException
-from docker.types import CancellableStream
+from requests import Response
 from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
 
 from toolkeeper.errors import Conflict, NotFound, Refused, ToolkeeperError, Unreachable
+from toolkeeper.node.docker_transport import OneDaemon
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,6 +27,8 @@ T = TypeVar("T")
 OLDEST_API: Final = "1.41"
 """Docker 20.10. Newer daemons speak it too."""
 QUICK, SLOW = 8, 64
+BAD: Final = 400
+LONGEST_TEXT: Final = 500
 STREAM_BUFFER = 256
 
 PHRASES: Final = (
@@ -44,7 +49,8 @@ class Engine:
 
     def __init__(self, url: str, *, timeout: int = 60) -> None:
         self.url = url
-        self.api = APIClient(base_url=url, version=OLDEST_API, timeout=timeout, max_pool_size=QUICK + SLOW)
+        self.api = APIClient(base_url=url, version=OLDEST_API, timeout=timeout)
+        self.api.mount("http+docker://", OneDaemon(f"http+{url}", timeout, max_pool_size=QUICK + SLOW))
         self._quick = ThreadPoolExecutor(QUICK, "docker")
         # What waits (pulls, stops, commits) must not keep the others from their turn.
         self._slow = ThreadPoolExecutor(SLOW, "docker-slow")
@@ -61,60 +67,70 @@ class Engine:
         await anyio.lowlevel.checkpoint_if_cancelled()
         under_way = pool.submit(job)
         future = asyncio.wrap_future(under_way)
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):
-            while not under_way.done():
-                try:
-                    await asyncio.wait({future})
-                except asyncio.CancelledError as exc:
-                    cancelled = exc
-                    under_way.cancel()  # succeeds only while it has not begun
-        if cancelled is not None:
-            with suppress(asyncio.CancelledError, Exception):
-                await future
-            raise cancelled
         try:
-            return await future
+            await asyncio.wait({future})
+        except asyncio.CancelledError:
+            under_way.cancel()  # succeeds only while it has not begun
+            with anyio.CancelScope(shield=True):
+                await _settled(future)
+            raise
+        try:
+            return future.result()
         except (APIError, DockerException, RequestException) as exc:
             raise named(exc, self.url) from exc
 
     @asynccontextmanager
-    async def stream(self, opening: Callable[[], CancellableStream[T]]) -> AsyncIterator[AsyncIterator[T]]:
-        """The items of an endless answer, as they come. Leaving the context closes it."""
-        pump = _Pump(await self.wait(opening))
+    async def stream(
+        self, path: str, params: Mapping[str, object], *, post: Mapping[str, str] | None = None, idle: int = 0
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The pieces of an answer that does not end soon, as they come. Leaving the context closes it.
+
+        `post`: headers of a POST, else it is a GET. `idle`: seconds without a piece after which it counts as dead.
+        """
+        response = await self.wait(self._open, path, params, post, idle)
+        pump = _Pump(response)
         pump.start()
         try:
-            yield self._items(pump)
+            yield self._pieces(pump)
         finally:
             pump.close()
 
-    async def _items(self, pump: _Pump[T]) -> AsyncIterator[T]:
-        while True:
-            item = await pump.next()
-            if isinstance(item, _End):
-                if item.error is not None:
-                    raise named(item.error, self.url) from item.error
-                return
+    def _open(
+        self, path: str, params: Mapping[str, object], post: Mapping[str, str] | None, idle: int
+    ) -> Response:
+        # Not the SDK's own streams: they leave their connection to the garbage collector.
+        response = self.api.request(
+            "GET" if post is None else "POST",
+            f"{self.api.base_url}/v{self.api.api_version}{path}",
+            params={key: str(value) for key, value in params.items()},
+            headers=post or {},
+            stream=True,
+            timeout=(self.api.timeout, idle or None),
+        )
+        if response.status_code >= BAD:
+            with response:
+                raise failed(response.status_code, _explained(response.text))
+        return response
+
+    async def _pieces(self, pump: _Pump) -> AsyncIterator[bytes]:
+        while (item := await pump.next()) is not None:
+            if isinstance(item, Exception):
+                raise named(item, self.url) from item
             yield item
 
     async def aclose(self) -> None:
         """Give threads and connections back. A second call does nothing."""
-        self._quick.shutdown(wait=False, cancel_futures=True)
-        self._slow.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._quick, self._slow):
+            await anyio.to_thread.run_sync(partial(pool.shutdown, cancel_futures=True))
         self.api.close()
 
 
-class _End:
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
+class _Pump:
+    """Carries pieces from a blocking answer to the event loop; reads ahead no further than the buffer."""
 
-
-class _Pump(Generic[T]):
-    """Carries items from a blocking iterator to the event loop; reads ahead no further than the buffer."""
-
-    def __init__(self, source: CancellableStream[T]) -> None:
-        self._source = source
-        self._items: asyncio.Queue[T | _End] = asyncio.Queue()
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._items: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self._room = threading.Semaphore(STREAM_BUFFER)
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -122,7 +138,8 @@ class _Pump(Generic[T]):
     def start(self) -> None:
         threading.Thread(target=self._carry, name="docker-stream", daemon=True).start()
 
-    async def next(self) -> T | _End:
+    async def next(self) -> bytes | Exception | None:
+        """A piece, what went wrong, or None at the end."""
         item = await self._items.get()
         self._room.release()
         return item
@@ -130,37 +147,50 @@ class _Pump(Generic[T]):
     def close(self) -> None:
         self._closed = True
         self._room.release()
-        # At its end a stream has no socket left to shut down, and the SDK trips over that.
-        with suppress(OSError, AttributeError):
-            self._source.close()
+        with suppress(OSError, ValueError, RuntimeError):  # it has ended already
+            self._response.raw.shutdown()
 
     def _carry(self) -> None:
-        end = _End()
-        try:
-            for item in self._source:
-                self._put(item)
-                if self._closed:
-                    return
-        except (DockerException, RequestException, OSError, ValueError) as exc:
-            end = _End(exc)
+        end: Exception | None = None
+        with self._response:
+            try:
+                for piece in self._response.iter_content(chunk_size=None):
+                    self._put(piece)
+                    if self._closed:
+                        return
+            except (RequestException, HTTPError, OSError) as exc:
+                end = exc
         self._put(end)
 
-    def _put(self, item: T | _End) -> None:
+    def _put(self, item: bytes | Exception | None) -> None:
         self._room.acquire()
         with suppress(RuntimeError):  # the loop ended first
             self._loop.call_soon_threadsafe(self._items.put_nowait, item)
 
 
+async def _settled(future: asyncio.Future[Any]) -> None:
+    """Wait until it has ended, however often somebody asks for less."""
+    while not future.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({future})
+    if not future.cancelled():
+        future.exception()  # looked at, so that nobody complains that it was not
+
+
 def named(error: Exception, url: str) -> ToolkeeperError:
     """A failure of the SDK as one of ours."""
     if isinstance(error, APIError):
-        text = str(error.explanation or error).strip()
-        if error.status_code == 404:
-            return NotFound(text)
-        if error.status_code == 409:
-            return Conflict(text)
-        return Refused(text, reason=reason_of(text))
+        return failed(error.status_code or 500, str(error.explanation or error).strip())
     return Unreachable(f"Docker does not answer at {url}: {_root(error)}", reason="RuntimeUnavailable")
+
+
+def failed(status: int, text: str) -> ToolkeeperError:
+    """An answer that is no success as one of ours."""
+    if status == 404:
+        return NotFound(text)
+    if status == 409:
+        return Conflict(text)
+    return Refused(text, reason=reason_of(text))
 
 
 def reason_of(text: str, otherwise: str = "Refused") -> str:
@@ -176,3 +206,10 @@ def _root(error: BaseException) -> str:
         inner = inner.args[0]
     last = inner.args[-1] if inner.args else inner
     return str(last if not isinstance(last, BaseException) else _root(last))
+
+
+def _explained(text: str) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text[:LONGEST_TEXT]

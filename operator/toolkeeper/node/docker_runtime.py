@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -50,7 +50,7 @@ class DockerRuntime:
         self._networks = networks = Networks(engine, settings.addresses, chance)
         self._files = files = FileFolder(settings.run)
         self._volumes = volumes = Volumes(engine)
-        self._watch = watch = Watch(engine, images, networks, volumes, files)
+        self._watch = watch = Watch(engine, images, networks, volumes, files, settings.only)
         self._peers = peers = Peers(engine, networks)
         bases = {"pypi": settings.python_bases, "npm": settings.node_bases}
         self._builds = builds = Builds(engine, images, settings.run / ".builds", bases, settings.environment)
@@ -102,7 +102,7 @@ class DockerRuntime:
     async def look_at(self, name: str) -> Seen | None:
         return await self._watch.look_at(name)
 
-    async def changes(self) -> AsyncIterator[str]:
+    async def changes(self) -> AsyncGenerator[str]:
         # A second of overlap, because the daemon answers before it listens.
         since = int(self._clock.now().timestamp()) - 1
         async with self._watch.listening(since) as names:
@@ -153,12 +153,13 @@ class DockerRuntime:
     async def remove_volume(self, installation: str, volume: str) -> None:
         await self._volumes.remove(installation, volume)
 
-    async def logs(self, name: str, *, tail: int, follow: bool) -> AsyncIterator[str]:
+    async def logs(self, name: str, *, tail: int, follow: bool) -> AsyncGenerator[str]:
         found, mark = await self._watch.inspect(name)
         stdout = mark.transport != "stdio"
         lines = streams.follow(self._engine, found["Id"], stdout=stdout, tail=tail, follow=follow)
-        async for line in lines:
-            yield line
+        async with aclosing(lines):
+            async for line in lines:
+                yield line
 
     async def usage(self, names: frozenset[str]) -> Mapping[str, Usage]:
         async with asyncio.TaskGroup() as group:

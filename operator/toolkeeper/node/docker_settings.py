@@ -29,5 +29,7 @@ class DockerSettings:
     """The node's own variables: certificates, proxies and package indexes for builds."""
     keep_images_seconds: float = 7 * DAY
     """How long an image that this node brought stays without a container."""
+    only: frozenset[str] = frozenset()
+    """The installations that this agent looks after, if it is not the only agent on the host; empty = all."""
     check_seconds: float = 60.0
     """Between looks at what no event tells of, such as a flushed firewall."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
-from toolkeeper.errors import NotFound, Unreachable
+from toolkeeper.errors import Conflict, NotFound, Unreachable
 from toolkeeper.node.docker_engine import OLDEST_API, Engine
 
 LONGEST_LINE: Final = 2048
@@ -66,29 +67,70 @@ async def last_lines(engine: Engine, container: str, *, stdout: bool, tail: int 
     """The last lines that a container wrote; none if it is gone."""
     try:
         text: bytes = await engine.call(_read, engine, container, stdout, tail)
-    except NotFound:
+    except (NotFound, Conflict):  # Conflict: it is being removed
         return ()
     return tuple(lines_of([text])[-tail:])
 
 
-def _read(engine: Engine, container: str, stdout: bool, tail: int) -> bytes:
-    return engine.api.logs(container, stdout=stdout, stderr=True, stream=False, tail=tail)
+def _read(engine: Engine, container: str, stdout: bool, tail: int, timestamps: bool = False) -> bytes:
+    # The daemon counts the lines of both streams before it leaves one out.
+    return engine.api.logs(
+        container,
+        stdout=stdout,
+        stderr=True,
+        stream=False,
+        timestamps=timestamps,
+        tail=tail if stdout else "all",
+    )
 
 
 async def follow(
-    engine: Engine, container: str, *, stdout: bool, tail: int | str = "all", follow: bool = True
-) -> AsyncIterator[str]:
-    """Log lines as they are written, until the container ends (or, without `follow`, until the log does)."""
-    lines = Lines()
-    opening = partial(
-        engine.api.logs, container, stdout=stdout, stderr=True, stream=True, follow=follow, tail=tail
-    )
-    async with engine.stream(opening) as pieces:
+    engine: Engine, container: str, *, stdout: bool, tail: int | None = None, follow: bool = True
+) -> AsyncGenerator[str]:
+    """The last lines (all of them without `tail`), then with `follow` those that are written until it ends."""
+    seen = ""
+    if tail is not None:
+        past = lines_of([await engine.call(_read, engine, container, stdout, max(tail, 1), True)])
+        for line in past[-tail:] if tail else ():
+            yield line.partition(" ")[2]
+        seen = past[-1].partition(" ")[0] if past else ""
+        if not follow:
+            return
+    frames, lines = Frames(), Lines()
+    params = {
+        "stdout": int(stdout),
+        "stderr": 1,
+        "follow": int(follow),
+        "timestamps": 1,
+        "since": _instant(seen),
+    }
+    async with engine.stream(f"/containers/{container}/logs", params) as pieces:
         async for piece in pieces:
-            for line in lines.feed(piece):
-                yield line
+            for _, content in frames.feed(piece):
+                for line in lines.feed(content):
+                    at, _, text = line.partition(" ")
+                    if at > seen:
+                        yield text
     for line in lines.end():
-        yield line
+        yield line.partition(" ")[2]
+
+
+def _instant(timestamp: str) -> str:
+    """`2026-01-01T00:00:00.123456789Z` in the seconds that the daemon wants, to the nanosecond."""
+    if not timestamp:
+        return "0"
+    whole, _, fraction = timestamp.removesuffix("Z").partition(".")
+    return f"{int(datetime.fromisoformat(whole + '+00:00').timestamp())}.{fraction or '0'}"
+
+
+async def json_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+    """The JSON objects of a stream that has one on each line."""
+    rest = b""
+    async for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield json.loads(line)
 
 
 class Attached:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
-
-from docker.types import CancellableStream
 
 from toolkeeper.errors import NotFound, Unreachable
 from toolkeeper.node.docker_engine import Engine
 from toolkeeper.node.docker_files import FileFolder
-from toolkeeper.node.docker_marks import INSTALLATION, ROLE, Mark, marked
+from toolkeeper.node.docker_marks import ROLE, Mark, marked
 from toolkeeper.node.docker_peers import listed_name
 from toolkeeper.node.docker_sight import ENDED, Beside, name_of, seen
-from toolkeeper.node.docker_streams import last_lines
+from toolkeeper.node.docker_streams import json_lines, last_lines
 from toolkeeper.node.docker_volumes import Volumes
 from toolkeeper.node.images import Images
 from toolkeeper.node.networks import Networks
@@ -40,6 +37,8 @@ class Watch:
     networks: Networks
     volumes: Volumes
     files: FileFolder
+    only: frozenset[str] = frozenset()
+    """The installations whose containers are ours; empty = all."""
     marks: dict[str, Mark] = field(default_factory=dict)
     """Name → mark of every container of ours that was seen or is being made."""
     making: dict[str, Mark] = field(default_factory=dict)
@@ -52,7 +51,9 @@ class Watch:
         """Everything, now."""
         listed: list[Json] = await self.engine.call(self.engine.api.containers, all=True)
         ours = [
-            (each, mark) for each in listed if (mark := marked(listed_name(each), each["Labels"])) is not None
+            (each, mark)
+            for each in listed
+            if (mark := self._mark(listed_name(each), each["Labels"])) is not None
         ]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._look_again(each, mark)) for each, mark in ours]
@@ -73,7 +74,7 @@ class Watch:
             found: Json = await self.engine.call(self.engine.api.inspect_container, name)
         except NotFound:
             return None
-        mark = marked(name, found["Config"].get("Labels"))
+        mark = self._mark(name, found["Config"].get("Labels"))
         if mark is None or name_of(found) != name:  # Docker also answers to ids and beginnings of ids
             return None
         return await self._remember(found, mark)
@@ -81,7 +82,7 @@ class Watch:
     async def inspect(self, name: str) -> tuple[Json, Mark]:
         """One container of ours as Docker has it. Raises NotFound, also for a stranger's."""
         found: Json = await self.engine.call(self.engine.api.inspect_container, name)
-        mark = marked(name, found["Config"].get("Labels"))
+        mark = self._mark(name, found["Config"].get("Labels"))
         if mark is None or name_of(found) != name:
             raise NotFound(f"there is no container {name} of ours")
         return found, mark
@@ -89,16 +90,13 @@ class Watch:
     @asynccontextmanager
     async def listening(self, since: int) -> AsyncIterator[AsyncIterator[str]]:
         """The names of containers to look at again, and the empty string for everything."""
-        async with self.engine.stream(partial(self._open, since)) as events:
+        async with self.engine.stream("/events", {"since": since}) as events:
             self._listening += 1
             self._seen.clear()
             try:
-                yield self._names(events)
+                yield self._names(json_lines(events))
             finally:
                 self._listening -= 1
-
-    def _open(self, since: int) -> CancellableStream[Json]:
-        return self.engine.api.events(decode=True, since=since)
 
     async def _names(self, events: AsyncIterator[Json]) -> AsyncIterator[str]:
         async for event in events:
@@ -106,14 +104,18 @@ class Watch:
                 yield name
         raise Unreachable("Docker closed its stream of events", reason="RuntimeUnavailable")
 
+    def _mark(self, name: str, labels: Mapping[str, str] | None) -> Mark | None:
+        mark = marked(name, labels)
+        return mark if mark is not None and (not self.only or mark.installation in self.only) else None
+
     def _concerned(self, event: Json) -> list[str]:
         kind, action = event.get("Type"), str(event.get("Action"))
         actor = event.get("Actor") or {}
         attributes = actor.get("Attributes") or {}
-        if kind == "container" and action in TELLING and INSTALLATION in attributes:
+        if kind == "container" and action in TELLING:
             self._seen.pop(str(actor.get("ID")), None)
             names = [attributes.get("name", ""), attributes.get("oldName", "").removeprefix("/")]
-            return [name for name in names if name]
+            return [name for name in names if self._mark(name, attributes) is not None]
         if kind == "network":
             return self._on_network(action, attributes)
         if kind == "image" and action in ("delete", "untag", "tag", "pull", "import", "load"):
@@ -140,6 +142,16 @@ class Watch:
             return None
         return await self._remember(found, mark)
 
+    def _with_last_end(self, id: str, now: Seen, *, ended: bool) -> Seen:
+        """Between two crashes Docker forgets how the last run ended; whoever asks why it restarts wants to know."""
+        before = self._seen.get(id)
+        if ended or before is None or before.container.exit_code is None or not now.container.restarts:
+            return now
+        kept = replace(
+            now.container, exit_code=before.container.exit_code, last_log=before.container.last_log
+        )
+        return replace(now, container=kept)
+
     async def _remember(self, found: Json, mark: Mark) -> Seen:
         name = name_of(found)
         image = await self.images.find(found["Image"])
@@ -152,7 +164,7 @@ class Watch:
             files_missing=self.files.missing(mark.installation, name, mark.files),
             secret_contents=self.files.read(mark.installation, name, mark.secret_files),
         )
-        result = seen(found, mark, beside)
+        result = self._with_last_end(found["Id"], seen(found, mark, beside), ended=ended)
         self.marks[name] = mark
         self._seen[found["Id"]] = result
         return result

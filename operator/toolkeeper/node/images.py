@@ -6,16 +6,14 @@ import base64
 import json
 from asyncio import Lock
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Literal
 
 from docker import auth
-from docker.types import CancellableStream
 
 from toolkeeper.errors import NotFound, Refused, Unreachable
 from toolkeeper.node.docker_engine import Engine, reason_of
+from toolkeeper.node.docker_streams import json_lines
 from toolkeeper.node.image_record import ImageRecord
 from toolkeeper.node.package_recipe import ENTRY_LABEL, PROGRAMS_LABEL
 from toolkeeper.node.runtime import Step
@@ -151,9 +149,13 @@ class Images:
     async def _pull(self, reference: str, credentials: Credentials, step: Step) -> None:
         step("pulling", "")
         progress = PullProgress()
+        name = reference if "@" in reference or _tag(reference) else f"{reference}:latest"
+        headers = self._headers(reference, credentials)
         try:
-            async with self.engine.stream(partial(self._open, reference, credentials)) as messages:
-                async for message in messages:
+            async with self.engine.stream(
+                "/images/create", {"fromImage": name}, post=headers, idle=STALLED_SECONDS
+            ) as pieces:
+                async for message in json_lines(pieces):
                     if "error" in message:
                         raise pull_error(reference, str(message["error"]), anonymous=not credentials.username)
                     if (text := progress.feed(message)) is not None:
@@ -164,19 +166,6 @@ class Images:
             if exc.reason != "Refused":
                 raise
             raise pull_error(reference, str(exc), anonymous=not credentials.username) from exc
-
-    def _open(self, reference: str, credentials: Credentials) -> CancellableStream[Json]:
-        api = self.engine.api
-        response = api.post(
-            f"{api.base_url}/v{api.api_version}/images/create",
-            params={"fromImage": reference if "@" in reference or _tag(reference) else f"{reference}:latest"},
-            headers=self._headers(reference, credentials),
-            stream=True,
-            timeout=STALLED_SECONDS,
-        )
-        if response.status_code >= 400:
-            return CancellableStream(iter([{"error": _explained(response.text)}]), response)
-        return CancellableStream(_messages(response.iter_lines(chunk_size=None)), response)
 
     def _headers(self, reference: str, credentials: Credentials) -> dict[str, str]:
         if credentials.username:
@@ -258,14 +247,3 @@ def _tag(reference: str) -> str:
     """The tag of an image's name, empty if it has none: `localhost:5000/a` has none."""
     last = reference.rpartition("/")[2]
     return last.partition(":")[2]
-
-
-def _messages(lines: Iterator[bytes]) -> Iterator[Json]:
-    yield from (json.loads(line) for line in lines if line.strip())
-
-
-def _explained(text: str) -> str:
-    try:
-        return str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        return text[:500]

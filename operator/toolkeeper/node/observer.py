@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from toolkeeper.errors import ToolkeeperError
+from toolkeeper.errors import ToolkeeperError, Unreachable
 from toolkeeper.node.faults import trace
 from toolkeeper.node.ledger import Ledger
 from toolkeeper.node.runtime import Runtime
@@ -67,11 +67,11 @@ class Observer:
             try:
                 await self._look_at(names)
                 backoff = 0.1
-            except ToolkeeperError as error:
+            except Unreachable as error:
                 self._ledger.runtime_is_down(str(error))
                 await self._again(names, backoff)
                 backoff = min(backoff * 2, LONGEST_BACKOFF)
-            except Exception as error:  # noqa: BLE001 - the outermost turn of the look
+            except Exception as error:  # noqa: BLE001 - the outermost turn of the look; one container is not the runtime
                 self._log.error("looking at the runtime failed unexpectedly", trace=trace(error))
                 await self._again(names, LONGEST_BACKOFF)
 
