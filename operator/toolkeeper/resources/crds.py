@@ -244,7 +244,7 @@ def _map(piece: Schema) -> Schema:
     """A map of the author's keys. Their shape needs CEL: a structural schema can only speak of values."""
     for pattern, values in piece.get("patternProperties", {}).items():
         longest = piece["propertyNames"]["maxLength"]
-        rule = f"self.all(k, size(k) <= {longest} && k.matches('{pattern}'))"
+        rule = f"self.all(k, size(k) <= {longest} && k.matches(r'{pattern}'))"
         twin = {"rule": rule, "message": f"a key {SENTENCES[pattern]}"}
         return {"additionalProperties": values, "x-kubernetes-validations": [twin]}
     if isinstance(piece["additionalProperties"], dict):

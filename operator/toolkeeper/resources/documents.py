@@ -56,6 +56,7 @@ _ADVICE: Final = (
     ),
     ("unexpected end of stream", "a quote is not closed"),
     ("did not find expected ',' or", "a bracket is not closed, or a ',' is missing"),
+    ("alphabetic or numeric character", "a text that begins with * or & must be quoted"),
     ("cannot start any token", "a text that begins with @, ` or % must be quoted"),
     ("unknown escape character", r"in double quotes a backslash must be written \\"),
 )

@@ -28,7 +28,7 @@ class FieldFault(NamedTuple):
 
 
 def field_faults(model: type[BaseModel], document: Node, error: ValidationError) -> list[FieldFault]:
-    """Each fault once, in the order of the document."""
+    """Each fault once."""
     found = [
         fault
         for each in error.errors(include_url=False, include_input=False)
@@ -37,7 +37,7 @@ def field_faults(model: type[BaseModel], document: Node, error: ValidationError)
     # `imagee: x` is one mistake, although `image` is missing now as well.
     meant = {(*each.path[:-1], _suggestion(each)) for each in found if each.message == "unknown field"}
     told = [each for each in found if each.message != "is missing" or each.path not in meant]
-    return sorted(dict.fromkeys(told), key=lambda fault: document.mark_at(*fault.path))
+    return list(dict.fromkeys(told))
 
 
 def _suggestion(fault: FieldFault) -> str:

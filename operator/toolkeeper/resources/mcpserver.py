@@ -113,7 +113,7 @@ class Package(Ruled):
         Rule(
             "npm takes a version without three numbers for a range; write it like 1.2.3",
             lambda package: package.registry != "npm" or shapes.is_npm_version(package.version),
-            f"self.registry != 'npm' || self.version.matches('{shapes.NPM_VERSION}')",
+            f"self.registry != 'npm' || self.version.matches(r'{shapes.NPM_VERSION}')",
             at="version",
         ),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from toolkeeper.resources.documents import Fault, Mark, Node, Odd, documents
 from toolkeeper.resources.faults import FieldFault, Path, field_faults, unknown_field
-from toolkeeper.resources.fields import nearest
+from toolkeeper.resources.fields import known_fields, nearest
 from toolkeeper.resources.kinds import KINDS, Resource
 from toolkeeper.resources.meta import API_VERSION, DNS_LABEL, GROUP, Key
 from toolkeeper.resources.secret import SecretDocument
@@ -150,8 +151,7 @@ class _Reader:
 
     def _resource(self, document: Node, kind: str, prefix: Path) -> None:
         key = _key(document, kind)
-        tree = {name: _json(node) for name, (_, node) in document.entries.items() if name != "status"}
-        found = self._validated(KINDS[kind], document, _declarable(tree), prefix, key)
+        found = self._validated(KINDS[kind], document, prefix, key)
         if found is None:
             return
         if found.key in self._lines:
@@ -162,21 +162,19 @@ class _Reader:
         self.declared.append(Declared(found, self._source, document.mark.line))
 
     def _secret(self, document: Node, prefix: Path) -> None:
-        tree = {name: _json(node) for name, (_, node) in document.entries.items()}
-        found = self._validated(SecretDocument, document, _declarable(tree), prefix, None)
+        found = self._validated(SecretDocument, document, prefix, None)
         if found is not None:
             self.secrets.append(found)
 
-    def _validated(
-        self, model: type[M], document: Node, tree: dict[str, Any], prefix: Path, key: Key | None
-    ) -> M | None:
-        faults = _unknown_metadata(model, document)
+    def _validated(self, model: type[M], document: Node, prefix: Path, key: Key | None) -> M | None:
+        faults = [*_unknown_metadata(model, document), *_unknown_unset(model, document)]
         found: M | None = None
         try:
-            text = json.dumps(tree)
+            text = json.dumps(_declarable(_json(document)))
             found = model.model_validate_json(text, strict=True, by_alias=True, by_name=False)
         except ValidationError as exc:
             faults += field_faults(model, document, exc)
+        faults.sort(key=lambda fault: document.mark_at(*fault.path))
         for fault in faults[:MOST_FAULTS]:
             mark = document.mark_at(*fault.path)
             self.tell(mark, _printed((*prefix, *fault.path)), fault.message, fault.hint, key)
@@ -233,7 +231,27 @@ def _unknown_metadata(model: type[BaseModel], document: Node) -> list[FieldFault
     return [unknown_field(model, ("metadata", name)) for name in names if name not in OBJECT_META]
 
 
+def _unknown_unset(model: type[BaseModel], document: Node) -> Iterator[FieldFault]:
+    """Empty fields count as not set, but what is misspelt must not vanish for being empty."""
+    for path in _unset(document, ()):
+        known = known_fields(model, path[:-1])
+        if known and path[-1] not in known:
+            yield unknown_field(model, path)
+
+
+def _unset(node: Node, path: Path) -> Iterator[Path]:
+    for index, (_, item) in enumerate(node.items):
+        yield from _unset(item, (*path, index))
+    for name, (_, value) in node.entries.items():
+        if not path and name in {"metadata", "status"}:
+            continue
+        if value.kind == "plain" and value.meaning() is None:
+            yield (*path, name)
+        yield from _unset(value, (*path, name))
+
+
 def _declarable(tree: dict[str, Any]) -> dict[str, Any]:
+    tree.pop("status", None)
     metadata = tree.get("metadata")
     if not isinstance(metadata, dict):
         return tree

@@ -13,7 +13,7 @@ from toolkeeper.resources.mcpserver import Observations, SecretKeyRef, bounded_q
 from toolkeeper.resources.meta import API_VERSION, Glob, Key, Lenient, Metadata, Model, Observed
 from toolkeeper.resources.rules import Rule, Ruled
 
-LOOPBACK = "^https://|^http://(localhost|127[.][0-9.]+|[[]::1[]])([:/?#]|$)"
+LOOPBACK = r"^https://|^http://(localhost|127[.][0-9.]+|\[::1\])([:/?#]|$)"
 
 
 class ToolboxTLS(Model):
@@ -38,7 +38,7 @@ class GatewaySpec(Ruled):
                 or re.search(LOOPBACK, gateway.public_url) is not None
             ),
             "!has(self.publicURL) || (has(self.allowPlaintext) && self.allowPlaintext) || "
-            f"self.publicURL.matches('{LOOPBACK}')",
+            f"self.publicURL.matches(r'{LOOPBACK}')",
             at="publicURL",
         ),
     )
