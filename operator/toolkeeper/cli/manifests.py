@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ def refuse(manifests: Manifests) -> None:
 def _contents(files: Iterable[Path]) -> Iterator[tuple[str, bytes | None]]:
     for file in files:
         if str(file) == "-":
-            yield "standard input", click.get_binary_stream("stdin").read(LARGEST + 1)
+            yield "standard input", sys.stdin.buffer.read(LARGEST + 1)
         elif file.is_dir():
             found = [each for each in sorted(file.rglob("*")) if _is_manifest(each, file)]
             if not found:

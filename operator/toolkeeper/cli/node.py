@@ -51,7 +51,7 @@ Example:
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key (PEM).")
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="Default: json.")
 @click.pass_context
-def node_command(ctx: click.Context, **flags: object) -> None:
+def node_command(ctx: click.Context, /, **flags: object) -> None:
     """Run the host agent until Ctrl-C. Servers go on running without it."""
     try:
         settings = settings_from(os.environ, **flags)

@@ -1,7 +1,7 @@
 """A control plane as somebody with a Docker host runs it: `toolkeeper node` and `toolkeeper operator`, two programs.
 
-The desired state is a directory of manifests, changed by renames, so that a change appears at one moment. Status is read
-from the operator's SQLite file by this process: nothing of Toolkeeper's own takes part in measuring it.
+The desired state is a directory of manifests, changed by renames, so that a change appears at one moment. Status is
+read from the operator's SQLite file by this process: nothing of Toolkeeper's own takes part in measuring it.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class Plane:
         }
         self._write("secret.yaml", secret)
         self.run_operator()
-        self._until(lambda: self._database.exists(), "the operator has a database")
-        self._status = Statuses(self._database)
+        self._until(self._has_store, "the operator has a store")
         self._until(lambda: self.status.ready("Toolbox", "local"), "the toolbox is ready")
 
     def run_node(self) -> None:
@@ -208,6 +207,13 @@ class Plane:
         except httpx.TransportError:
             return False
         return answer.status_code == 200
+
+    def _has_store(self) -> bool:
+        with suppress(sqlite3.OperationalError):  # no file yet, or no tables in it
+            statuses = Statuses(self._database)
+            statuses.names()
+            self._status = statuses
+        return self._status is not None
 
     def _until(self, holds: Any, what: str, seconds: float = 60.0) -> None:
         deadline = time.perf_counter() + seconds
