@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from planning.host import Fleet, Pass
 from toolkeeper.planning.observed import Container, Snapshot
+from toolkeeper.planning.plan import Step
 from toolkeeper.resources.meta import Key
 
 PASSES = 60
@@ -52,6 +53,30 @@ def check_pass(fleet: Fleet, found: Pass) -> None:
         strangers = {c.name for c in host.snapshot.containers if c.installation != fleet.policy.installation}
         touched = {step.container for step in decision.plan.steps}
         assert not touched & strangers, f"touched a stranger: {touched & strangers}"
+
+        for step in decision.plan.steps:
+            check_step(fleet, key, step)
+
+
+def check_step(fleet: Fleet, toolbox: Key, step: Step) -> None:
+    """What must hold of every single step."""
+    assert step.because, f"no cause: {step}"
+    server = fleet.servers.get(step.server)
+    if server is None or step.verb not in ("create", "start"):
+        return
+    spec = server.spec
+    alone = spec.exclusive or any(not volume.read_only for volume in spec.volumes)
+    if alone or spec.rollout.strategy == "Recreate":
+        beside = [
+            each.name
+            for key, host in fleet.hosts.items()
+            for each in host.snapshot.containers
+            if (each.namespace, each.server) == (step.server.namespace, step.server.name)
+            if each.installation == fleet.policy.installation
+            if each.state in ("running", "restarting", "paused") and (key == toolbox or alone)
+            if (key, each.name) != (toolbox, step.container)
+        ]
+        assert not beside, f"{step}, but {beside} run"
 
 
 def check_hosts(fleet: Fleet) -> None:

@@ -36,7 +36,6 @@ from planning.laws import converge
 from toolkeeper.planning.desired import secret_uses
 from toolkeeper.planning.observed import Container, Unreachable
 from toolkeeper.planning.world import Policy
-from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
@@ -111,9 +110,12 @@ def stage(story: Story) -> Fleet:
     return world
 
 
-def _manifests(documents: Iterable[Mapping[str, Any]]) -> list[MCPServer | Toolbox | AgentConnection]:
-    kinds = {"MCPServer": MCPServer, "Toolbox": Toolbox, "AgentConnection": AgentConnection}
-    return [kinds[each["kind"]].model_validate(each) for each in documents]
+def _manifests(documents: Iterable[Mapping[str, Any]]) -> list[MCPServer | Toolbox]:
+    return [_resource(each) for each in documents]
+
+
+def _resource(document: Mapping[str, Any]) -> MCPServer | Toolbox:
+    return (MCPServer if document["kind"] == "MCPServer" else Toolbox).model_validate(document)
 
 
 def _servers(resources: Iterable[object]) -> list[MCPServer]:
@@ -174,7 +176,7 @@ def _observe(story: Story, world: Fleet, before: Fleet) -> None:
             for each in host.snapshot.containers
             if each.server == name
         )
-        world.orphans.setdefault(default, {})[found] = world.clock - seconds
+        world.orphans[default] = {**world.orphans.get(default, {}), found: world.clock - seconds}
 
 
 def _container(

@@ -71,7 +71,7 @@ def silent(s: Situation) -> Verdict:
     if s.keeper is not None:
         return starting(s)
     reason, message = silence(match, s.spec.health.startup_seconds)
-    if match.hash == s.wanted.server.status.running_hash:
+    if s.proven:
         return restart(s, match, reason, message)
     # This version has never answered anybody. Restarting would not teach it; somebody has to look.
     written = _first_failure(s, match, reason, message)
@@ -84,7 +84,7 @@ def serving(s: Situation) -> Verdict:
     refused = blocked(s.spec.tools, match.handshake)
     if refused is not None:
         return Verdict(True, *refused, "stuck", barred=True)
-    written = record(server, match.hash, "Succeeded") if match.hash != server.status.running_hash else None
+    written = None if s.proven else record(server, match.hash, "Succeeded")
     drift = persisting_drift(s)
     if drift:
         return Verdict(True, "DriftPersists", f"replacing it did not help: {drift}", "stuck", record=written)
@@ -137,13 +137,19 @@ def crashing(s: Situation) -> Verdict:
 
 def exited(s: Situation) -> Verdict:
     """The host does not start it again by itself; whether we do is the restart policy."""
-    match, policy = _the(s.match), s.spec.restart_policy
-    if policy == "OnFailure" and match.exit_code == 0:
+    match = _the(s.match)
+    if not stays_ended(s, match):
+        return start(s, match)
+    if s.spec.restart_policy == "OnFailure":
         return Verdict(False, "Completed", "the process ended with exit code 0", "resting")
-    if policy == "Never":
-        reason, message = ended(match)
-        return Verdict(False, reason, message, "stuck", quoted=True)
-    return start(s, match)
+    reason, message = ended(match)
+    return Verdict(False, reason, message, "stuck", quoted=True)
+
+
+def stays_ended(s: Situation, container: Container) -> bool:
+    """Whether the restart policy wants a process that ended to stay so."""
+    policy = s.spec.restart_policy
+    return policy == "Never" or (policy == "OnFailure" and container.exit_code == 0)
 
 
 def start(s: Situation, container: Container) -> Verdict:
@@ -190,9 +196,7 @@ def removing(s: Situation) -> Verdict:
 
 def _first_failure(s: Situation, match: Container, reason: str, message: str) -> RolloutRecord | None:
     """The record of a first deployment that failed; None if this version has ever served."""
-    if match.hash == s.wanted.server.status.running_hash:
-        return None
-    return record(s.wanted.server, match.hash, "Failed", reason, message)
+    return None if s.proven else record(s.wanted.server, match.hash, "Failed", reason, message)
 
 
 def _the(match: Container | None) -> Container:

@@ -16,6 +16,8 @@ from toolkeeper.planning.failures import crash_loop, ended, failed_create, gave_
 from toolkeeper.planning.history import Outcome, record
 from toolkeeper.planning.lifecycle import ALIVE, CRASH_LOOP, Stage
 from toolkeeper.planning.naming import hash8
+from toolkeeper.planning.observed import Container
+from toolkeeper.planning.plan import Step
 from toolkeeper.planning.repair import drifted
 from toolkeeper.planning.situation import FRESH, Situation, Verdict
 from toolkeeper.planning.toolpins import blocked
@@ -77,7 +79,7 @@ def _rolled_back(s: Situation) -> Verdict | None:
 
 def _failed_the_gate(s: Situation) -> Verdict | None:
     """Remember the failure first; the next look removes the candidate. A crash in between forgets nothing."""
-    failure = _failure(s) if s.on_trial else None
+    failure = _failure(s) if s.keeper is not None else None
     if failure is None or s.match is None:
         return None
     reason, message = failure
@@ -104,26 +106,38 @@ def _failure(s: Situation) -> Failure | None:
     match s.at:
         case Stage.FAILED if gave_up(s.memory, match):
             return failed_create(match)
-        case Stage.EXITED:
+        case Stage.EXITED if not s.proven or healing.stays_ended(s, match):
+            # Otherwise it has served, was stopped for another version, and is wanted again.
             return ended(match)
         case Stage.CRASHING if match.restarts >= CRASH_LOOP:
             return crash_loop(match)
-        case Stage.STARTING | Stage.SILENT | Stage.LOST if s.age(match) >= deadline:
+        case Stage.STARTING | Stage.SILENT | Stage.FROZEN if s.age(match) >= deadline:
             return silence(match, deadline)
+        case Stage.LOST if not s.proven:
+            return lost_contact(match, s.spec.health.failure_threshold)
         case Stage.SERVING:
             return blocked(s.spec.tools, match.handshake)
         case _:
             return None
 
 
-def _makes_room(s: Situation) -> Verdict | None:
-    """The wanted one is stopped, must run alone, and its replacement runs: it was wanted again meanwhile."""
-    if s.at is not Stage.EXITED or not s.one_at_a_time:
+def _stands_alone(s: Situation) -> Verdict | None:
+    """It must run alone and does not serve yet: whatever else runs makes room first."""
+    if s.match is None or not s.one_at_a_time or s.at in (Stage.DEAD, Stage.REMOVING):
         return None
     if s.kept_at not in ALIVE and all(s.stage(each) not in ALIVE for each in s.strays):
         return None
-    steps = s.remove([s.keeper], "the version before it is wanted again, alone")
-    return Verdict(False, "RollingOut", "what ran before is being removed", steps=steps)
+    verdict = Verdict(s.at in ALIVE, "RollingOut", "what ran before makes room")
+    if s.keeper is None or s.kept_at not in ALIVE:
+        return verdict
+    if s.proven:
+        return replace(verdict, steps=s.remove([s.keeper], "the version before it is wanted again, alone"))
+    return replace(verdict, steps=(_stop(s, s.keeper),))
+
+
+def _stop(s: Situation, keeper: Container) -> Step:
+    because = "the new version must not run beside it"
+    return s.step("stop", keeper, because, drain=s.spec.rollout.drain_seconds)
 
 
 def _absent(s: Situation) -> Verdict | None:
@@ -141,9 +155,8 @@ def _absent(s: Situation) -> Verdict | None:
     if s.kept_at not in ALIVE:
         return _creating(s, "the previous version is stopped and this one is wanted")
     if s.one_at_a_time:
-        because = "the new version must not run beside it"
-        stop = s.step("stop", s.keeper, because, drain=s.spec.rollout.drain_seconds)
-        return Verdict(False, "RollingOut", "the previous version is being stopped", steps=(stop,))
+        steps = (_stop(s, s.keeper),)
+        return Verdict(False, "RollingOut", "the previous version is being stopped", steps=steps)
     if not s.surge:
         return Verdict(
             False, "WaitingForSurge", "another rollout is under way on this toolbox", wants_surge=True
@@ -163,4 +176,4 @@ def _creating(s: Situation, because: str) -> Verdict:
     return Verdict(False, "Creating", "the container is being created", steps=(s.create(because),))
 
 
-CHECKS: tuple[Check, ...] = (drifted, _takes_over, _rolled_back, _failed_the_gate, _makes_room, _absent)
+CHECKS: tuple[Check, ...] = (drifted, _takes_over, _rolled_back, _failed_the_gate, _stands_alone, _absent)

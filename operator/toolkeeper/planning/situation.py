@@ -98,13 +98,9 @@ class Situation:
         return failed != "" and (failed == self.wanted_hash or failed in self.wanted.hashes.values())
 
     @property
-    def on_trial(self) -> bool:
-        """Whether the wanted one has yet to prove itself while an older one stands by."""
-        return (
-            self.match is not None
-            and self.keeper is not None
-            and self.match.hash != self.wanted.server.status.running_hash
-        )
+    def proven(self) -> bool:
+        """Whether the wanted one has served before."""
+        return self.match is not None and self.match.hash == self.wanted.server.status.running_hash
 
     @property
     def one_at_a_time(self) -> bool:

@@ -13,7 +13,8 @@ from toolkeeper.resources.meta import FORCE_DELETE
 def stop(s: Situation) -> Verdict:
     """Keep one container, stopped: the one that had proven itself. Candidates and leftovers go."""
     match, keeper = s.match, s.keeper
-    kept, at, surplus = (keeper, s.kept_at, match) if match is None or s.on_trial else (match, s.at, keeper)
+    candidate = match is None or (keeper is not None and not s.proven)
+    kept, at, surplus = (keeper, s.kept_at, match) if candidate else (match, s.at, keeper)
     steps = s.remove([surplus, *s.strays], "it should not run and another one is kept")
     if kept is not None and at in ALIVE:
         steps += (s.step("stop", kept, "spec.running is false", drain=s.spec.rollout.drain_seconds),)
