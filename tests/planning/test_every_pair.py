@@ -24,6 +24,8 @@ SHAPES: tuple[dict[str, Any] | None, ...] = (
     {"state": "failed", "error_reason": "ImageNotFound"},
     {"state": "failed", "error_reason": "ImagePullFailed"},
     {"state": "created", "error_reason": "StartFailed"},
+    {"state": "exited", "handshake": None, "error_reason": "FilesUnavailable"},
+    {"state": "dead", "handshake": None, "error_reason": "CreateFailed", "age": 1.0},
     {"state": "running"},
     {"state": "running", "handshake": None, "age": 3.0},
     {"state": "running", "handshake": None},
@@ -40,7 +42,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "never": {"restartPolicy": "Never"},
 }
 Pair = tuple[dict[str, Any] | None, dict[str, Any] | None]
-SAMPLE = 1 if os.environ.get("EVERY_PAIR") else 11
+SAMPLE = 1 if os.environ.get("EVERY_PAIR") else 19
 REMEMBERED = ("nothing", "the older served", "the wanted served", "the wanted failed")
 
 

@@ -93,6 +93,8 @@ class Entry:
         began = self.began
         if self.seen is None:
             began = self.work.began if self.work else self.failure.at if self.failure else now
+        elif self.failure is not None and self.seen.container.state not in _STARTED:
+            began = max(began, self.failure.at)
         return max(0.0, now - began)
 
 

@@ -22,6 +22,9 @@ from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 
+PAUSE = 10.0
+"""Seconds between two attempts at a container on which work has failed."""
+
 
 def decide(world: World) -> Decision:
     """Everything that follows from this world. The order of its servers and containers does not matter."""
@@ -75,7 +78,23 @@ def judge(s: Situation) -> Verdict:
         verdict = stop(s)
     else:
         verdict = roll_out(s)
-    return _paused(verdict) if s.spec.paused or s.toolbox.spec.paused else verdict
+    return _paused(verdict) if s.spec.paused or s.toolbox.spec.paused else _unhurried(s, verdict)
+
+
+def _unhurried(s: Situation, verdict: Verdict) -> Verdict:
+    """Without the steps about a container on which work has just failed: it would fail again, and at once again."""
+    waits = [
+        (each.name, PAUSE - s.age(each))
+        for each in s.present
+        if each.error_reason and each.container_id and s.age(each) < PAUSE
+    ]
+    if not waits or not verdict.steps:
+        return verdict
+    names = {name for name, _ in waits}
+    steps = tuple(step for step in verdict.steps if step.container not in names)
+    return replace(
+        verdict, steps=steps, wake_after=_soonest([verdict.wake_after, *(wait for _, wait in waits)])
+    )
 
 
 def _paused(verdict: Verdict) -> Verdict:

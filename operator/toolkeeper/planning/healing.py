@@ -179,6 +179,11 @@ def failed(s: Situation) -> Verdict:
         return Verdict(
             False, reason, message, steps=s.remove([match], "a newer Toolkeeper failed to create it")
         )
+    if match.error_reason == "FilesUnavailable" and match.container_id:
+        # They were in memory, and only a create brings them.
+        return Verdict(
+            False, reason, message, mood, steps=s.remove([match], "its files are gone"), quoted=True
+        )
     again = s.create(f"trying again after {reason}", like=match)
     counted = s.memory.model_copy(update={"retries": s.memory.retries + 1}) if s.keeper is not None else None
     return Verdict(False, reason, message, mood, steps=(again,), memory=counted, quoted=True)

@@ -109,7 +109,7 @@ def stage(container: Container | None, health: Health, elapsed: float = 0.0, *, 
     """
     if container is None:
         return Stage.ABSENT
-    if container.state == "created" and container.error_reason:
+    if container.error_reason and container.state in ("created", "exited"):
         return Stage.FAILED
     found = STAGES[container.state, contact(container, health.failure_threshold)]
     if found is not Stage.STARTING:

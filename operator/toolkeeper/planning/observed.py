@@ -95,7 +95,8 @@ class Container:
     """`pulling 43 %`, `building: installing packages`; empty when nothing is under way."""
     error_reason: Short = ""
     """ImagePullFailed, ImageNotFound, RegistryDenied, BuildFailed, CreateFailed, StartFailed, PortInUse,
-    FilesUnavailable, NoSpace, RuntimeUnsupported; only with `failed` (or `created` after a failed start)."""
+    FilesUnavailable, NoSpace, RuntimeUnsupported. With `failed`; and with any other state after work on the container
+    has failed: then, unless it runs, `age` counts from that failure."""
     error: Message = ""
     last_log: Annotated[tuple[Message, ...], Field(max_length=20)] = ()
     address: Short = ""

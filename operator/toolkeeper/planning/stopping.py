@@ -18,7 +18,7 @@ def stop(s: Situation) -> Verdict:
     steps = s.remove([surplus, *s.strays], "it should not run and another one is kept")
     if kept is not None and at in ALIVE:
         steps += (s.step("stop", kept, "spec.running is false", drain=s.spec.rollout.drain_seconds),)
-    elif kept is not None and at is not Stage.EXITED:
+    elif kept is not None and kept.state != "exited":
         steps += s.remove([kept], "spec.running is false")
     if steps or at is Stage.REMOVING:
         return Verdict(False, "Stopping", "spec.running is false", steps=steps)
