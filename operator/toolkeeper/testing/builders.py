@@ -67,7 +67,7 @@ def make_server(  # noqa: PLR0913  # a test names what matters to it
             labels=dict(labels or {}),
             annotations=dict(annotations or {}),
             generation=generation,
-            uid=uid or f"uid-{namespace}-{name}",
+            uid=uid or f"uid-{namespace}-{name}"[:64],
             deletion_timestamp=NOW if deleted else None,
         ),
         spec=MCPServerSpec.model_validate({**defaults, **spec}),
