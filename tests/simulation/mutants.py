@@ -89,7 +89,8 @@ class TakesDockerForGranted:
         self._client = client
 
     async def state(self, installation: str, *, since: str = "", wait: float = 0.0) -> Snapshot:
-        return replace(await self._client.state(installation, since=since, wait=wait), runtime_ok=True)
+        snapshot: Snapshot = await self._client.state(installation, since=since, wait=wait)
+        return replace(snapshot, runtime_ok=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -102,7 +103,8 @@ class BelievesPartialListings:
         self._store = store
 
     async def list(self) -> Listing:
-        return replace(await self._store.list(), complete=True)
+        listing: Listing = await self._store.list()
+        return replace(listing, complete=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -115,12 +117,16 @@ def writes_every_time(world: World) -> Decision:
     """Says the same with other words in every pass."""
     decision = decide(world)
     servers = decision.servers or tuple(wanted.server for wanted in world.servers if wanted.assigned)
-    return replace(decision, servers=tuple(_noted(each, f"looked at {world.clock:.3f} s") for each in servers))
+    return replace(
+        decision, servers=tuple(_noted(each, f"looked at {world.clock:.3f} s") for each in servers)
+    )
 
 
 def _noted(server: MCPServer, message: str) -> MCPServer:
     kept = [each for each in server.status.conditions if each.type != "Seen"]
-    status = server.status.model_copy(update={"conditions": (*kept, condition("Seen", True, "Seen", message))})
+    status = server.status.model_copy(
+        update={"conditions": (*kept, condition("Seen", True, "Seen", message))}
+    )
     return server.model_copy(update={"status": status})
 
 
@@ -128,7 +134,9 @@ def acts_every_time(world: World) -> Decision:
     """Starts what runs already, to be sure."""
     decision = decide(world)
     seen = world.observation
-    running = [each for each in seen.containers if each.state == "running"] if isinstance(seen, Snapshot) else []
+    running = (
+        [each for each in seen.containers if each.state == "running"] if isinstance(seen, Snapshot) else []
+    )
     owned = {wanted.server.key: wanted for wanted in world.servers}
     steps = tuple(
         Step("start", key, each.name, "to be sure")
@@ -191,7 +199,8 @@ def trusts_a_running_process(world: World) -> Decision:
     if not isinstance(seen, Snapshot):
         return decide(world)
     trusted = tuple(
-        replace(each, handshake=make_handshake()) if each.state == "running" else each for each in seen.containers
+        replace(each, handshake=make_handshake()) if each.state == "running" else each
+        for each in seen.containers
     )
     return decide(replace(world, observation=replace(seen, containers=trusted)))
 
@@ -200,10 +209,7 @@ def never_takes_it_back(world: World) -> Decision:
     """Once Ready, a status stays Ready."""
     decision = decide(world)
     before = {wanted.server.key: wanted.server for wanted in world.servers}
-    kept = tuple(
-        each.model_copy(update={"status": before[each.key].status}) if _was_ready(before[each.key]) else each
-        for each in decision.servers
-    )
+    kept = tuple(each for each in decision.servers if not _was_ready(before[each.key]))
     return replace(decision, servers=kept)
 
 

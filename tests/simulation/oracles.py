@@ -1,4 +1,4 @@
-"""The laws of Toolkeeper, watched from outside: what hosts and stores are made to do, not what the operator believes."""
+"""The laws, watched from outside: what hosts and stores are made to do, not what the operator believes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class Oracles:
     """(container name, container id) → when it last served."""
     made_for: dict[tuple[str, str], int] = field(default_factory=dict)
     """(uid, hash) → the generation at which it was created: a rotated secret is another hash of the same one."""
-    _serving: dict[str, dict[Identity, list[FakeContainer]]] = field(default_factory=lambda: defaultdict(dict))
+    _serving: dict[str, dict[Identity, list[FakeContainer]]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
 
     def violated(self, law: int, what: str) -> None:
         """Write it down."""
@@ -100,7 +102,9 @@ class Oracles:
         """The host accepted it."""
         self.accepted.append((now, toolbox.name, verb, name))
         if self.writer.get(toolbox.name, process) != process:
-            self.violated(10, f"{verb} {name} on {toolbox.name} by {process}; {self.writer[toolbox.name]} claimed it")
+            self.violated(
+                10, f"{verb} {name} on {toolbox.name} by {process}; {self.writer[toolbox.name]} claimed it"
+            )
 
     def claiming(self, process: str, toolbox: str, now: float, *, leads: bool) -> None:
         """A process that is awake is about to claim a toolbox."""
@@ -110,14 +114,14 @@ class Oracles:
 
     # Laws 6, 7 and 9.
 
-    def wrote(self, before: Resource | None, resource: Resource, now: float) -> None:
+    def wrote(self, resource: Resource, now: float) -> None:
         """A status was written."""
         text = resource.model_dump_json(include={"status"})
-        self.said(text, f"the status of {resource.key}", now)
+        self.said(text, f"the status of {resource.key}")
         if isinstance(resource, MCPServer):
             self._claims_no_more_than_was_seen(resource, now)
 
-    def said(self, text: str, where: str, now: float) -> None:
+    def said(self, text: str, where: str) -> None:
         """Something was written where people read."""
         for secret in self.secrets:
             if secret in text:
@@ -137,10 +141,15 @@ class Oracles:
         if served is None and not current:
             self.violated(7, f"{server.key} is said to be Ready, but {status.container} never answered")
         elif not current and served is not None and now - served > 90.0:
-            self.violated(7, f"{server.key} is said to be Ready; {status.container} last answered {now - served:.0f} s ago")
+            self.violated(
+                7,
+                f"{server.key} is said to be Ready; {status.container} last answered {now - served:.0f} s ago",
+            )
         made_for = self.made_for.get((server.metadata.uid, status.running_hash), server.metadata.generation)
-        if ready.observed_generation == server.metadata.generation and status.running_hash != status.wanted_hash and (
-            made_for != server.metadata.generation
+        if (
+            ready.observed_generation == server.metadata.generation
+            and status.running_hash != status.wanted_hash
+            and (made_for != server.metadata.generation)
         ):
             self.violated(7, f"{server.key} is said to be Ready at its generation, but another version runs")
 
@@ -153,7 +162,9 @@ class Oracles:
             here = toolbox.of(server.metadata.namespace, server.metadata.name)
             left = [each for each in here if each.installation == INSTALLATION]
             if left and toolbox.mood == "answers" and toolbox.docker_ok:
-                self.violated(6, f"the finalizer of {server.key} goes while {left[0].name} is on {toolbox.name}")
+                self.violated(
+                    6, f"the finalizer of {server.key} goes while {left[0].name} is on {toolbox.name}"
+                )
 
 
 def server_of(container: str) -> str:

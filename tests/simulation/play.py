@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from simulation import schedule as schedules
-from simulation.oracles import Violation
 from simulation.schedule import Schedule
 from simulation.verdict import judge
 from simulation.world import Finding, Run, Subject

@@ -70,12 +70,15 @@ class Schedule:
     operators: int = 1
     unlucky: float = 0.0
     """Seconds by which a lost lease is noticed late."""
+    first: Mapping[str, Any] | None = None
+    """The mishap that waits for the first process."""
     calm: frozenset[str] = frozenset()
     """Toolboxes on which every edit must be accepted promptly, because nothing goes wrong there."""
 
     def __str__(self) -> str:
         servers = ", ".join(f"{name} ({kind})" for name, (kind, _) in self.servers.items())
-        return "\n".join([f"toolboxes {', '.join(self.boxes)}; {servers}", *map(str, self.deeds)])
+        first = [] if self.first is None else [f"        first process: {dict(self.first)}"]
+        return "\n".join([f"toolboxes {', '.join(self.boxes)}; {servers}", *first, *map(str, self.deeds)])
 
 
 def draw(seed: int) -> Schedule:
@@ -106,8 +109,7 @@ def crash(seed: int, effect: int, *, after: bool) -> Schedule:
     servers = {name: _server(rng, kind, boxes) for name, kind in _kinds(rng)}
     deeds = _edits(rng, tuple(servers), servers, boxes, 3)
     mishap = "crash after" if after else "crash before"
-    deeds.append(Deed(0.0, "arm", "1", {"mishap": mishap, "skip": effect}))
-    return Schedule(seed, boxes, servers, _sorted(deeds))
+    return Schedule(seed, boxes, servers, _sorted(deeds), first={"mishap": mishap, "skip": effect})
 
 
 def _kinds(rng: Random) -> list[tuple[str, str]]:
@@ -131,7 +133,11 @@ def _moment(rng: Random) -> float:
 
 
 def _edits(
-    rng: Random, names: Sequence[str], servers: Mapping[str, tuple[str, Spec]], boxes: Sequence[str], count: int
+    rng: Random,
+    names: Sequence[str],
+    servers: Mapping[str, tuple[str, Spec]],
+    boxes: Sequence[str],
+    count: int,
 ) -> list[Deed]:
     deeds = []
     for _ in range(count):
@@ -142,7 +148,9 @@ def _edits(
         )[0]
         how: dict[str, Any] = {}
         if what == "image":
-            how["image"] = rng.choice(("img/good:2", "img/good:3", "img/slow:1", "img/good:1", "img/late-crash:1"))
+            how["image"] = rng.choice(
+                ("img/good:2", "img/good:3", "img/slow:1", "img/good:1", "img/late-crash:1")
+            )
         elif what == "broken":
             how["image"] = rng.choice(BROKEN)
         elif what == "env":
@@ -170,13 +178,19 @@ def _sleepy_leader(rng: Random, names: Sequence[str]) -> list[Deed]:
     return deeds
 
 
-def _fault(rng: Random, boxes: Sequence[str], names: Sequence[str], operators: int) -> list[Deed]:
+def _fault(  # noqa: C901, PLR0912 - a table of everything that goes wrong
+    rng: Random, boxes: Sequence[str], names: Sequence[str], operators: int
+) -> list[Deed]:
     at, box = _moment(rng), rng.choice(boxes)
     process = str(rng.randint(1, operators))
     lasts = round(rng.choice((2.0, 10.0, 40.0, 80.0)) * rng.uniform(0.5, 1.5), 2)
     match rng.choice(FAULTS):
         case "mishap":
-            how = {"mishap": rng.choice(MISHAPS), "skip": rng.randint(0, 3), "seconds": rng.choice((1.0, 8.0, 30.0))}
+            how = {
+                "mishap": rng.choice(MISHAPS),
+                "skip": rng.randint(0, 3),
+                "seconds": rng.choice((1.0, 8.0, 30.0)),
+            }
             return [Deed(at, "arm", process, how)]
         case "crash":
             return [Deed(at, "crash", process)]
@@ -200,7 +214,8 @@ def _fault(rng: Random, boxes: Sequence[str], names: Sequence[str], operators: i
             return [Deed(at, deed, rng.choice(names))]
         case "store":
             fault = rng.choice(("unreachable", "truncated", "empty", "deaf", "muddled"))
-            return [Deed(at, "store", "", {"fault": fault}), Deed(at + lasts, "store", "", {"fault": ""})]
+            end = min(at + rng.choice((5.0, 30.0, 100.0)), SETTLED + STORM)
+            return [Deed(at, "store", "", {"fault": fault}), Deed(end, "store", "", {"fault": ""})]
         case "old":
             return [Deed(at, "old listings", "", {"count": rng.randint(1, 3)})]
         case "stale host":

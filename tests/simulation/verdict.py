@@ -45,10 +45,10 @@ def _gone(run: Run, name: str, server: object) -> None:
     for box, each in _containers(run, name):
         run.oracles.violated(6, f"{name} was deleted and left {each.name} on {box}")
     if run.schedule.servers[name][0] == "reclaim":
-        for box in run.boxes.values():
-            left = [volume for volume in box.volumes if f"_{name}_" in volume]
+        for toolbox in run.boxes.values():
+            left = [volume for volume in toolbox.volumes if f"_{name}_" in volume]
             if left and not run.lost_status:
-                run.oracles.violated(6, f"{name} was deleted with reclaim: Delete and left {left} on {box.name}")
+                run.oracles.violated(6, f"{name} was deleted with reclaim: Delete and left {left} on {toolbox.name}")
 
 
 def _as_declared(run: Run, name: str, spec: Spec, server: MCPServer) -> None:
@@ -70,10 +70,17 @@ def _as_declared(run: Run, name: str, spec: Spec, server: MCPServer) -> None:
         return
     if spec.get("toolbox_ref") not in (None, here[0][0]):
         run.oracles.violated(5, f"is on the wrong toolbox: {told}")
+    _says_so(run, server, ours[0], told)
+
+
+def _says_so(run: Run, server: MCPServer, container: FakeContainer, told: str) -> None:
     ready = find(server.status.conditions, "Ready")
     if ready is None or ready.status != "True" or ready.observed_generation != server.metadata.generation:
         run.oracles.violated(7, f"serves and is not said to: {told} {ready}")
-    elif server.status.container_id != ours[0].container_id or server.status.running_hash != ours[0].request.hash:
+    elif (
+        server.status.container_id != container.container_id
+        or server.status.running_hash != container.request.hash
+    ):
         run.oracles.violated(7, f"serves, but status names another: {told} {server.status.container_id}")
     for type in ("Reconciling", "Stalled", "RolledBack"):
         if (found := find(server.status.conditions, type)) is not None:
@@ -83,14 +90,15 @@ def _as_declared(run: Run, name: str, spec: Spec, server: MCPServer) -> None:
 def _truthful_about_failure(run: Run, server: MCPServer, here: list[tuple[str, FakeContainer]]) -> None:
     """A version that cannot pass the gate: an older one serves, or nothing does, and status says which."""
     told = f"{server.metadata.name}: {[(box, each.name, each.state) for box, each in here]}"
-    serving = [each for _, each in here if each.serving]
+    # One that was left on its former toolbox still serves there, but is no longer what the endpoint names.
+    serving = [each for box, each in here if each.serving and server.spec.toolbox_ref in (None, box)]
     ready = find(server.status.conditions, "Ready")
     says = ready is not None and ready.status == "True"
     if server.spec.running and says != bool(serving):
         run.oracles.violated(7, f"status says Ready={says}, and {len(serving)} serve: {told}")
     if says and ready is not None and ready.observed_generation == server.metadata.generation:
         run.oracles.violated(7, f"a broken version is said to be Ready: {told}")
-    if len(serving) > 1 or len(here) > 1:
+    if len(serving) > 1:
         run.oracles.violated(1, f"should be at most one container: {told}")
     if server.spec.running and not is_true(server.status.conditions, "Stalled"):
         run.oracles.violated(7, f"is broken and not said to be: {told} {server.status.phase}")
@@ -113,5 +121,8 @@ def _toolbox(run: Run, name: str) -> None:
 
 def _promptness(run: Run) -> None:
     for at, name in run.edits:
-        if not any(at <= when <= at + PROMPTLY and f"_{name}_" in container for when, _, _, container in run.oracles.accepted):
+        if not any(
+            at <= when <= at + PROMPTLY and f"_{name}_" in container
+            for when, _, _, container in run.oracles.accepted
+        ):
             run.oracles.violated(11, f"the edit of {name} at {at:.2f} s had no effect within {PROMPTLY:g} s")

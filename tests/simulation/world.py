@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
+
 from simulation.oracles import INSTALLATION, Oracles, Violation
-from simulation.schedule import BROKEN, COMMON, IMAGES, ONE_AT_A_TIME, SETTLED, STORM, Deed, Schedule, Spec
+from simulation.schedule import BROKEN, IMAGES, ONE_AT_A_TIME, SETTLED, STORM, Deed, Schedule, Spec
+from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, Fenced, NotFound, ToolkeeperError
 from toolkeeper.planning.desired import RENDERERS, render, secret_uses
 from toolkeeper.planning.drift import expected
@@ -22,11 +26,13 @@ from toolkeeper.reconcile.keyring import digest
 from toolkeeper.reconcile.observe import WatchSettings
 from toolkeeper.reconcile.operator import Operator, OperatorSettings
 from toolkeeper.reconcile.planner import Planner
-from toolkeeper.reconcile.ports import Claim, InstanceRequest, Resource, ToolboxClient
+from toolkeeper.reconcile.ports import Change, Claim, InstanceRequest, Resource, ToolboxClient
 from toolkeeper.reconcile.recorder import Telemetry
+from toolkeeper.resources.agentconnection import AgentConnection, AgentConnectionSpec
+from toolkeeper.resources.conditions import find
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
-from toolkeeper.resources.meta import RESTARTED_AT, Key
+from toolkeeper.resources.meta import RESTARTED_AT, Key, Metadata
 from toolkeeper.resources.toolbox import Toolbox
 from toolkeeper.stores.memory import MemoryStore
 from toolkeeper.telemetry.actions import Action
@@ -42,7 +48,7 @@ from toolkeeper.testing.faults import (
     Process,
     StoreFaults,
 )
-from toolkeeper.testing.virtual import VirtualClock, run
+from toolkeeper.testing.virtual import VirtualClock
 
 T = TypeVar("T")
 QUIET = 480.0
@@ -169,18 +175,29 @@ class Watching(FaultyClient):
         self._run.oracles.calling(self._name, self._box, verb, name, self._now())
 
 
+class InOrder(dict[Any, None]):
+    """A set that keeps its order."""
+
+    def add(self, each: Any) -> None:
+        self[each] = None
+
+
 class WatchedStore(MemoryStore):
     """The true store, under the eyes of the oracles."""
 
-    oracles: Oracles
-    loop: asyncio.AbstractEventLoop
+    def __init__(self, clock: Clock, oracles: Oracles, judge: Callable[[MCPServer], None]) -> None:
+        super().__init__(clock)
+        self.oracles, self.judge, self.loop = oracles, judge, asyncio.get_running_loop()
+        self._feed._watches = InOrder()  # type: ignore[assignment]  # told in the same order in every run
 
     async def write_status(self, resource: Resource) -> Resource:
         self.oracles.writes[f"status {resource.metadata.name}"] += 1
         before = self._objects.get(resource.key)
         stored = await super().write_status(resource)
         if stored is not before:
-            self.oracles.wrote(before, stored, self.loop.time())
+            self.oracles.wrote(stored, self.loop.time())
+            if isinstance(stored, MCPServer):
+                self.judge(stored)
         return stored
 
     async def set_finalizer(self, resource: Resource, *, present: bool) -> Resource:
@@ -192,8 +209,12 @@ class WatchedStore(MemoryStore):
 
     async def emit(self, event: Event) -> None:
         self.oracles.writes[f"event {event.key.name}"] += 1
-        self.oracles.said(event.message, f"event {event.reason}", self.loop.time())
+        self.oracles.said(event.message, f"event {event.reason}")
         await super().emit(event)
+
+    def notify(self) -> None:
+        """Something about the source changed."""
+        self._feed.publish([Change(None)])
 
     def lose_status(self) -> None:
         """The status database is gone: statuses, finalizers, ids; what is declared is not."""
@@ -202,10 +223,33 @@ class WatchedStore(MemoryStore):
                 self._forget(key)
                 continue
             metadata = each.metadata.model_copy(
-                update={"uid": self._new_uid(), "generation": 1, "resource_version": self._next(), "finalizers": ()}
+                update={
+                    "uid": self._new_uid(),
+                    "generation": 1,
+                    "resource_version": self._next(),
+                    "finalizers": (),
+                }
             )
             fresh: Any = MCPServerStatus() if isinstance(each, MCPServer) else type(each.status)()
             self._put(each, each.model_copy(update={"metadata": metadata, "status": fresh}), edited=True)
+
+
+class LogOfRun:
+    """The operator's log: no secret in it, and no error that nobody expected."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def info(self, event: str, /, **keys: Any) -> None:
+        self._run.oracles.said(f"{event} {keys}", "the log")
+
+    debug = warning = info
+
+    def error(self, event: str, /, **keys: Any) -> None:
+        self.info(event, **keys)
+        error = keys.get("exc_info")
+        self._run.note("".join(traceback.format_exception(error)) if isinstance(error, Exception) else event)
+        self._run.oracles.violated(11, f"{event}: {keys}")
 
 
 @dataclass(slots=True)
@@ -232,18 +276,20 @@ class Run:
     lost_status: bool = False
     changed: dict[str, float] = field(default_factory=dict)
     """Server → when people last changed it."""
+    _wanted: dict[tuple[object, ...], frozenset[str]] = field(default_factory=dict)
+    restless: set[str] = field(default_factory=set)
+    """Servers that once ran a version which serves for a while and crashes: with it there is no rest."""
     wiped: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.rng = Random(self.schedule.seed)
         self.loop = asyncio.get_running_loop()
         self.clock = VirtualClock()
-        self.store = WatchedStore(self.clock)
         for name in self.schedule.boxes:
             self.boxes[name] = FakeToolbox(name, images=IMAGES, changed=self._host_changed)
         never_twice = frozenset(n for n, (kind, _) in self.schedule.servers.items() if kind in ONE_AT_A_TIME)
         self.oracles = Oracles(self.boxes, never_twice, frozenset({"s3cr3t-one", "s3cr3t-two"}))
-        self.store.oracles, self.store.loop = self.oracles, self.loop
+        self.store = WatchedStore(self.clock, self.oracles, self._is_of_its_generation)
 
     # Attributes that dataclass slots need to know.
     rng: Random = field(init=False)
@@ -295,20 +341,39 @@ class Run:
         if not isinstance(server, MCPServer) or server.metadata.deletion_timestamp is not None:
             return
         wanted = server.spec.running and found.request.hash in self.hashes(server)
-        at_home = server.spec.toolbox_ref == box.name
+        at_home = server.spec.toolbox_ref in (None, box.name)
         untouched = found.live == expected(found.instance)
         if wanted and at_home and untouched and self.loop.time() - changed > 20.0:
             self.oracles.violated(3, f"removes {name} on {box.name}, which serves and is wanted")
 
-    def hashes(self, server: MCPServer) -> frozenset[str]:
-        """The hashes of what is wanted now, under every renderer."""
-        values = self.store._secrets["default", "creds"].values
-        versions = {
-            f"{name}/{key}": digest(DIGEST_KEY, "default", name, key, values[key])
-            for name, key in secret_uses(server.spec)
-        }
-        drawn = self.planner().render(server, installation=INSTALLATION, secrets=versions)
-        return frozenset(drawn.hashes.values())
+    def hashes(self, server: MCPServer, *secrets: str) -> frozenset[str]:
+        """The hashes of what is wanted, under every renderer; with the secret as it is now, or as it ever was."""
+        found: set[str] = set()
+        for value in secrets or (self.secret,):
+            versions = {
+                f"{name}/{key}": digest(DIGEST_KEY, "default", name, key, value)
+                for name, key in secret_uses(server.spec)
+            }
+            drawn = self.planner().render(server, installation=INSTALLATION, secrets=versions)
+            found |= set(drawn.hashes.values())
+        return frozenset(found)
+
+    def _is_of_its_generation(self, server: MCPServer) -> None:
+        """Law 7: who says that a generation is ready has seen a container of just that generation."""
+        ready = find(server.status.conditions, "Ready")
+        if ready is None or ready.status != "True" or ready.reason != "Available":
+            return
+        if not server.spec.running:
+            return  # it is still serving and about to be stopped
+        token = (
+            server.metadata.uid,
+            server.metadata.generation,
+            server.metadata.annotations.get(RESTARTED_AT),
+        )
+        if (known := self._wanted.get(token)) is None:
+            known = self._wanted[token] = self.hashes(server, "s3cr3t-one", "s3cr3t-two")
+        if server.status.running_hash not in known:
+            self.oracles.violated(7, f"{server.key} is said to be Ready with a version that is not wanted")
 
     async def stop(self) -> None:
         """End all processes."""
@@ -333,6 +398,8 @@ class Run:
         await asyncio.sleep(3.0)
         for name, (_, spec) in self.schedule.servers.items():
             await self._apply(name, spec)
+            grant = AgentConnectionSpec(agent="agent", server_ref=name)
+            await self.store.apply(AgentConnection(metadata=Metadata(name=name), spec=grant))
         self._remember()
 
     def _remember(self) -> None:
@@ -341,6 +408,8 @@ class Run:
     async def _apply(self, name: str, spec: Spec, **metadata: Any) -> None:
         before = self.declared.get(name)
         self.declared[name], self.changed[name] = spec, self.loop.time()
+        if spec["image"] == "img/late-crash:1":
+            self.restless.add(name)
         if not await self._declare(name, spec, metadata):
             self.supervisors.append(self.loop.create_task(self._apply_when_gone(name)))
         if before is not None and before != spec and spec.get("toolbox_ref") in self.schedule.calm:
@@ -370,9 +439,11 @@ class Run:
         while not self.over:
             self.incarnation += 1
             process = Process(f"{name}#{self.incarnation}")
+            if self.incarnation == 1 and self.schedule.first is not None:
+                process.armed.append(Armed(**self.schedule.first))
             self.processes[name] = process
             task = self.loop.create_task(self._operator(process).run())
-            process.on_crash = partial(self.loop.call_soon, task.cancel)
+            process.on_crash = partial(_cancel_soon, self.loop, task)
             self.note(f"{process.name} starts")
             try:
                 await task
@@ -389,7 +460,7 @@ class Run:
     def _operator(self, process: Process) -> Operator:
         rng = Random(self.rng.random())
         store = self.subject.wrap_store(FaultyStore(self.store, process, self.faults, rng))
-        telemetry = Telemetry(metrics=METRICS, actions=self, on_pass=lambda world, decision: None)
+        telemetry = Telemetry(metrics=METRICS, actions=self, log=LogOfRun(self))
         return Operator(
             store,
             lambda toolbox: self._connect(toolbox, process, rng),
@@ -410,8 +481,10 @@ class Run:
 
     def record(self, action: Action) -> None:
         """The log of actions."""
-        self.note(f"{action.toolbox} {action.action} {action.container} {action.outcome}: {action.because} {action.detail}")
-        self.oracles.said(f"{action.because} {action.detail}", "the log of actions", self.loop.time())
+        self.note(
+            f"{action.toolbox} {action.action} {action.container} {action.outcome}: {action.because} {action.detail}"
+        )
+        self.oracles.said(f"{action.because} {action.detail}", "the log of actions")
 
     def planner(self) -> Planner:
         """What operators that start now decide with."""
@@ -434,7 +507,7 @@ class Run:
         else:
             self._to_all(deed)
 
-    def _to_box(self, box: FakeToolbox, deed: Deed) -> None:
+    def _to_box(self, box: FakeToolbox, deed: Deed) -> None:  # noqa: C901, PLR0912 - a table
         match deed.what:
             case "die":
                 box.die(**deed.how)
@@ -477,6 +550,7 @@ class Run:
                 process.wake()
             case "upgrade":
                 self.upgraded = True
+                self._wanted.clear()
                 process.crash()
 
     async def _to_server(self, deed: Deed) -> None:
@@ -512,10 +586,8 @@ class Run:
 
     async def _delete(self, name: str) -> None:
         self.declared[name] = None
-        try:
+        with suppress(NotFound):
             await self.store.delete(Key("MCPServer", "default", name))
-        except NotFound:
-            pass
         self._remember()
 
     def _by_hand(self, name: str, what: str) -> None:
@@ -551,9 +623,11 @@ class Run:
     def _store_fault(self, fault: str) -> None:
         self.faults.clear()
         if fault == "truncated":
-            self.faults.truncated = 0.5
+            servers = sorted(key for key in self.store._objects if key.kind == "MCPServer")
+            self.faults.hidden = frozenset(self.rng.sample(servers, (len(servers) + 1) // 2))
         elif fault:
             setattr(self.faults, fault, True)
+        self.store.notify()
 
     async def _calm_down(self) -> None:
         """Everything works again, and what people last declared can work."""
@@ -569,7 +643,7 @@ class Run:
                 self._repair(box)
         for name, spec in list(self.declared.items()):
             image = "" if spec is None else spec["image"]
-            if spec is not None and (image == "img/late-crash:1" or (image in BROKEN and self.rng.random() < 0.6)):
+            if spec is not None and (name in self.restless or (image in BROKEN and self.rng.random() < 0.6)):
                 await self._apply(name, {**spec, "image": "img/good:9"})
 
     def _repair(self, box: FakeToolbox) -> None:
@@ -598,6 +672,10 @@ class Run:
             made = self.oracles.polls[name] - polls.get(name, 0)
             if box.mood == "answers" and made > IDLE / 30.0 + 2 and not self._restless():
                 self.oracles.violated(4, f"{made} polls of {name} within {IDLE:g} idle seconds")
+
+
+def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    loop.call_soon(task.cancel)
 
 
 def _render_2(server: MCPServer, installation: str, secrets: Mapping[str, str]) -> Instance:

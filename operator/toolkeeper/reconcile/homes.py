@@ -75,11 +75,11 @@ class Homes:
         if self._stale:
             self._stale = False
             before, self._placements = self._placements, self._placed()
+            for key, old in before.items():
+                if old.toolbox is not None and self._placements.get(key) != old:
+                    self.concerns(old.toolbox, Priority.EDIT)
             for key, placement in self._placements.items():
-                old = before.get(key)
-                if old != placement:
-                    if old is not None and old.toolbox is not None:
-                        self.concerns(old.toolbox, Priority.EDIT)
+                if before.get(key) != placement:
                     self.concerns(key, Priority.EDIT)
         return self._placements
 
@@ -87,13 +87,13 @@ class Homes:
         """Where one server belongs."""
         return self.placements().get(server)
 
-    def concerned_with(self, server: Key) -> set[Key]:
-        """The toolbox that it belongs to, and those that have something of it."""
+    def concerned_with(self, server: Key) -> list[Key]:
+        """The toolbox that it belongs to and those that have something of it, sorted."""
         found = set(self._where.get(server, ()))
         placement = self.placement(server)
         if placement is not None and placement.toolbox is not None:
             found.add(placement.toolbox)
-        return found
+        return sorted(found)
 
     def last_seen(self, toolbox: Key) -> Snapshot | None:
         """What was last seen there, however long ago."""
@@ -177,7 +177,7 @@ class Homes:
         if facts != home.facts:
             home.facts, self._stale = facts, True
         self.concerns(key, Priority.DRIFT)
-        for server in before | home.residents:
+        for server in sorted(before | home.residents):
             self._tell_others(server, key)
 
     def _settle(self, toolbox: Key, home: Home, residents: frozenset[Key]) -> None:

@@ -24,7 +24,7 @@ class Difference:
 
 
 class Inventory:
-    """All resources. A belief that is out of date does no harm: every write is guarded by the version it is based on."""
+    """All resources. An outdated belief does no harm: every write is guarded by the version that it is based on."""
 
     def __init__(self) -> None:
         self.toolboxes: dict[Key, Toolbox] = {}
@@ -80,8 +80,10 @@ class Inventory:
         yield from self.connections.values()
 
     def _shelf(self, key: Key) -> dict[Key, Resource]:
-        shelf = {"Toolbox": self.toolboxes, "MCPServer": self.servers, "AgentConnection": self.connections}[key.kind]
-        return cast(dict[Key, Resource], shelf)  # each kind has a shelf of its own
+        shelf = {"Toolbox": self.toolboxes, "MCPServer": self.servers, "AgentConnection": self.connections}[
+            key.kind
+        ]
+        return cast("dict[Key, Resource]", shelf)  # each kind has a shelf of its own
 
 
 def _version(resource: Resource | None) -> tuple[str, str] | None:

@@ -31,6 +31,7 @@ class Versions:
     """`<secret>/<key>` → why there is none."""
 
 
+NEVER = float("-inf")
 NOTHING = Versions({}, {})
 
 
@@ -44,6 +45,8 @@ class KeyringSettings:
     """Between readings of one that could not be read."""
     patience: float = 5.0
     """For one reading."""
+    first_patience: float = 1.0
+    """That a pass has with the first reading; it goes on without, and comes back when it is done."""
     unused_after: float = 900.0
     """A secret that nobody asked about for so long is no longer read."""
 
@@ -52,7 +55,7 @@ class KeyringSettings:
 class _Entry:
     digests: Mapping[str, str] = field(default_factory=dict)
     problem: str = "it is being read"
-    read_at: float = float("-inf")
+    read_at: float = NEVER
     asked_at: float = 0.0
 
 
@@ -75,20 +78,29 @@ class Keyring:
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    async def versions(self, namespace: str, uses: Sequence[Use]) -> Versions:
-        """Digests of these. Reads what was never read, but waits for it only so long: nobody else should wait too."""
-        if not uses:
-            return NOTHING
-        now = self._clock.monotonic()
-        unknown = []
-        for name in {name for name, _ in uses}:
+    async def read(self, namespace: str, uses: Sequence[Use]) -> None:
+        """Read what was never read; but wait for it only so long, for others wait too."""
+        now, unknown = self._clock.monotonic(), []
+        for name in dict.fromkeys(name for name, _ in uses):
             entry = self._entries.setdefault((namespace, name), _Entry())
             entry.asked_at = now
-            if entry.read_at == float("-inf"):
+            if entry.read_at == NEVER:
                 unknown.append(self._read_soon(namespace, name))
         if unknown:
-            await asyncio.wait(unknown, timeout=self._settings.patience)
-        return self._known(namespace, uses)
+            await asyncio.wait(unknown, timeout=self._settings.first_patience)
+
+    def versions(self, namespace: str, uses: Sequence[Use]) -> Versions:
+        """What is known of these now."""
+        if not uses:
+            return NOTHING
+        digests, problems = {}, {}
+        for name, key in uses:
+            entry = self._entries.get((namespace, name)) or _Entry()
+            if key in entry.digests:
+                digests[f"{name}/{key}"] = entry.digests[key]
+            else:
+                problems[f"{name}/{key}"] = entry.problem or f"the secret {name} has no key {key}"
+        return Versions(digests, problems)
 
     async def values(
         self, namespace: str, uses: Iterable[Use], expected: Mapping[str, str]
@@ -130,16 +142,6 @@ class Keyring:
         for task in self._reading.values():
             task.cancel()
 
-    def _known(self, namespace: str, uses: Sequence[Use]) -> Versions:
-        digests, problems = {}, {}
-        for name, key in uses:
-            entry = self._entries.get((namespace, name)) or _Entry()
-            if key in entry.digests:
-                digests[f"{name}/{key}"] = entry.digests[key]
-            else:
-                problems[f"{name}/{key}"] = entry.problem or f"the secret {name} has no key {key}"
-        return Versions(digests, problems)
-
     def _read_soon(self, namespace: str, name: str) -> asyncio.Task[None]:
         known = self._reading.get((namespace, name))
         if known is None:
@@ -159,7 +161,9 @@ class Keyring:
             if entry is not None and not entry.digests:
                 self._learn(namespace, name, {}, f"it cannot be read now: {exc}")
         else:
-            digests = {key: digest(self._key, namespace, name, key, value) for key, value in secret.values.items()}
+            digests = {
+                key: digest(self._key, namespace, name, key, value) for key, value in secret.values.items()
+            }
             self._learn(namespace, name, digests, "")
 
     async def _fetch(self, namespace: str, name: str) -> Secret:

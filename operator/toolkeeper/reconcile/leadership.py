@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import NoReturn
 
-from toolkeeper.errors import Conflict, Fenced
+from toolkeeper.errors import Conflict, Fenced, ToolkeeperError
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.reconcile.ports import Claim, Lease, ToolboxClient
 from toolkeeper.resources.meta import Key
@@ -31,7 +31,10 @@ class Leadership:
     async def hold(self) -> NoReturn:
         """Return never; raise Fenced once the lease is lost."""
         assert self._gone is not None, "acquire first"
-        await asyncio.shield(self._gone)
+        try:
+            await asyncio.shield(self._gone)
+        except ToolkeeperError as exc:
+            raise Fenced(LOST) from exc
         raise Fenced(LOST)
 
     def held(self, toolbox: Key, seen: Snapshot) -> Claim | None:

@@ -144,7 +144,7 @@ class Operator:
                 async for change in changes:
                     failures = 0
                     self._heard(change)
-            except ToolkeeperError as error:
+            except Exception as error:  # noqa: BLE001 - an outermost turn: a broken feed is taken up again
                 self._recorder.store_failed("watch", error)
             failures += 1
             await asyncio.sleep(self._settings.backoff.delay(failures, self._rng))
@@ -192,6 +192,8 @@ class Operator:
             result = await self._handle(key)
             if result.relist:
                 self._queue.add(STORE)
+            if result.after is not None:
+                self._queue.add(key, after=result.after)
             if result.again:
                 outcome = "again"
                 self._queue.retry(key)

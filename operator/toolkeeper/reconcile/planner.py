@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from toolkeeper.planning import unplaced as nowhere
 from toolkeeper.planning.desired import Rendered
 from toolkeeper.planning.observed import Observation
 from toolkeeper.planning.placement import Placement
-from toolkeeper.planning.world import Decision, Policy, World
+from toolkeeper.planning.world import Decision, Policy, Wanted, World
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
@@ -71,3 +71,32 @@ class Planner:
     place: Place = placement.place
     unplaced: Unplaced = nowhere.unplaced
     connection: Connect = connections.connection
+
+
+Broken = tuple[Key, Exception]
+"""A server that cannot be decided on, and why."""
+
+
+def decide_around(decide: Decide, world: World) -> tuple[Decision, list[Broken]]:
+    """The decision, without the servers that make `decide` fail; then nothing is concluded from their absence."""
+    try:
+        return decide(world), []
+    except Exception:
+        broken = [
+            (each.server.key, error)
+            for each in world.servers
+            if (error := _error(decide, world, each)) is not None
+        ]
+        if not broken:
+            raise
+        keys = {key for key, _ in broken}
+        rest = tuple(each for each in world.servers if each.server.key not in keys)
+        return decide(replace(world, servers=rest, complete=False)), broken
+
+
+def _error(decide: Decide, world: World, alone: Wanted) -> Exception | None:
+    try:
+        decide(replace(world, servers=(alone,), complete=False))
+    except Exception as error:  # noqa: BLE001 - it is reported with the name of the server
+        return error
+    return None

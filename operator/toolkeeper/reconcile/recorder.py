@@ -48,6 +48,8 @@ class Recorder:
         self._on_pass, self._clock = telemetry.on_pass, clock
         self._since: dict[Key, tuple[int, float, bool]] = {}
         """Server → (generation, when its change was noticed, whether a host accepted it)."""
+        self._fallen: set[Key] = set()
+        """Servers that were as declared, and then were not, although nobody edited them."""
 
     # The store.
 
@@ -58,6 +60,7 @@ class Recorder:
                 self._edited(each.key, each.metadata.generation)
         for each in difference.removed:
             self._since.pop(each.key, None)
+            self._fallen.discard(each.key)
         if difference.changed or difference.removed:
             self._log.info("inventory", changed=len(difference.changed), removed=len(difference.removed))
 
@@ -81,8 +84,6 @@ class Recorder:
     def emitted(self, event: Event) -> None:
         """An event was emitted."""
         self._metrics.events.labels(event.reason).inc()
-        if event.reason == "DriftRepaired":
-            self._metrics.drift.labels("found").inc()
         if event.reason in DEPLOYED:
             outcome = DEPLOYED[event.reason]
             self._metrics.deployments.labels(outcome, event.reason).inc()
@@ -98,6 +99,11 @@ class Recorder:
         """A pass decided this."""
         reachable = isinstance(world.observation, Snapshot)
         self._metrics.reachable.labels(_slashed(world.toolbox.key)).set(1 if reachable else 0)
+        before = {wanted.server.key: wanted.server for wanted in world.servers}
+        for after in decision.servers:
+            if _fell(before[after.key], after):
+                self._fallen.add(after.key)
+                self._metrics.drift_found.inc()
         self._on_pass(world, decision)
 
     def claimed(self, toolbox: Key, error: Exception | None) -> None:
@@ -171,7 +177,12 @@ class Recorder:
     def _ready(self, server: MCPServer) -> None:
         known = self._since.get(server.key)
         ready = find(server.status.conditions, "Ready")
-        if known is None or ready is None or ready.status != "True":
+        if ready is None or ready.status != "True":
+            return
+        if server.key in self._fallen:
+            self._fallen.discard(server.key)
+            self._metrics.drift_healed.inc()
+        if known is None:
             return
         if ready.observed_generation == known[0]:
             self._metrics.to_ready.observe(self._clock.monotonic() - known[1])
@@ -192,6 +203,15 @@ class Recorder:
 
 DEPLOYED = {"Ready": "succeeded", "RolledOut": "succeeded", "RolledBack": "rolled back"}
 """Events that end a deployment."""
+
+
+def _fell(before: MCPServer, after: MCPServer) -> bool:
+    generation = after.metadata.generation
+    was, now = find(before.status.conditions, "Ready"), find(after.status.conditions, "Ready")
+    settled = was is not None and was.status == "True" and was.observed_generation == generation
+    stands = now is not None and now.status == "True" and now.observed_generation == generation
+    wanted = after.spec.running and after.metadata.deletion_timestamp is None
+    return settled and wanted and not stands
 
 
 def _slashed(key: Key) -> str:

@@ -22,7 +22,7 @@ from toolkeeper.reconcile.homes import Home, Homes
 from toolkeeper.reconcile.inventory import Inventory
 from toolkeeper.reconcile.keyring import Keyring, Use
 from toolkeeper.reconcile.leadership import Leadership
-from toolkeeper.reconcile.planner import Planner
+from toolkeeper.reconcile.planner import Broken, Planner, decide_around
 from toolkeeper.reconcile.ports import Claim, InstanceRequest, Resource, Store, ToolboxClient
 from toolkeeper.reconcile.recorder import Recorder
 from toolkeeper.reconcile.wanting import Renderings, wanted
@@ -42,6 +42,8 @@ class Result:
     """Something failed on the way: try again after a back-off."""
     relist: bool = False
     """What we believe of the store is out of date."""
+    after: float | None = None
+    """Seconds after which time alone may decide otherwise."""
 
 
 @dataclass(slots=True)
@@ -93,47 +95,60 @@ class ToolboxPass:
 
     async def run(self, key: Key) -> Result:
         """One pass. Raises Fenced when this process may no longer act."""
-        toolbox, home = self.inventory.toolboxes.get(key), self.homes.get(key)
-        if toolbox is None or home is None or not home.watch.settled:
+        home = self.homes.get(key)
+        if home is None or not await self._ready(key, home):
             return Result()
-        world = await self._gather(toolbox, home)
+        world, broken = self._gather(self.inventory.toolboxes[key], home)
         observed_at = home.watch.observed_at
-        decision = self.planner.decide(world)
+        decision, undecided = decide_around(self.planner.decide, world)
+        for server, error in (*broken, *undecided):
+            self.recorder.failed(server, error)
         self.recorder.decided(world, decision)
         home.orphans = decision.orphans
-        notes = _Notes()
+        notes = _Notes(again=bool(broken or undecided))
         await self._write(world, decision, notes)
         await self._act(world, decision, home, notes)
         for event in decision.events:
             if event.key not in notes.dropped:
                 await self.store.emit(event)
                 self.recorder.emitted(event)
-        self._wake(key, home, decision, observed_at)
-        return Result(again=notes.again, relist=notes.relist)
+        return Result(notes.again, notes.relist, self._wake(key, home, decision, observed_at))
 
-    async def _gather(self, toolbox: Toolbox, home: Home) -> World:
+    async def _ready(self, key: Key, home: Home) -> bool:
+        """Whether there is something new enough to decide on. All waiting for a decision is done here."""
+        if not home.watch.settled:
+            return False
+        for server in self._concerned(key, home):
+            await self._renderings.prepare(server)
+        still = self.homes.get(key) is home and key in self.inventory.toolboxes
+        return still and home.watch.settled
+
+    def _gather(self, toolbox: Toolbox, home: Home) -> tuple[World, list[Broken]]:
         observation = home.watch.observation
-        snapshot = observation if isinstance(observation, Snapshot) else None
-        features = frozenset(snapshot.features) if snapshot is not None else frozenset[str]()
+        features = frozenset(observation.features) if isinstance(observation, Snapshot) else frozenset[str]()
         servers: list[Wanted] = []
+        broken: list[Broken] = []
         for server in self._concerned(toolbox.key, home):
-            rendered, versions = await self._renderings.rendered(server, features)
-            # What was edited or deleted while a secret was read is decided on as it is now.
-            if self.inventory.servers.get(server.key) is server:
-                refused = self._refusal(home, server.key, rendered.hash)
-                servers.append(
-                    wanted(server, rendered, versions, toolbox=toolbox.key, homes=self.homes, refused=refused)
-                )
-        return World(
+            try:
+                rendered, versions = self._renderings.rendered(server, features)
+            except Exception as error:  # noqa: BLE001 - one broken resource must not stop the others
+                broken.append((server.key, error))
+                continue
+            refused = self._refusal(home, server.key, rendered.hash)
+            servers.append(
+                wanted(server, rendered, versions, toolbox=toolbox.key, homes=self.homes, refused=refused)
+            )
+        world = World(
             toolbox=toolbox,
             servers=tuple(servers),
             observation=observation,
             policy=self.policy,
             now=self.clock.now(),
             clock=self.clock.monotonic(),
-            complete=self.inventory.complete,
+            complete=self.inventory.complete and not broken,
             orphans=home.orphans,
         )
+        return world, broken
 
     def _concerned(self, toolbox: Key, home: Home) -> list[MCPServer]:
         """The servers that belong to the toolbox or have a container there, sorted by key."""
@@ -295,15 +310,20 @@ class ToolboxPass:
         ):
             notes.again = True
 
-    def _wake(self, key: Key, home: Home, decision: Decision, observed_at: float) -> None:
-        """Ages are as old as the observation; whatever time alone would decide is decided on a fresh look."""
+    def _wake(self, key: Key, home: Home, decision: Decision, observed_at: float) -> float | None:
+        """When to decide again. What time alone decides about containers, it decides on a fresh look at them.
+
+        Returns the seconds after which to decide without one, because nobody answers there.
+        """
         now, waits = self.clock.monotonic(), self.executor.waits(key)
         after = decision.plan.wake_after
         times = [] if after is None else [max(SHORTEST_WAKE, after - (now - observed_at))]
         if waits > 0:
             times.append(waits)
         times += [until - now for *_, until in home.refusals.values() if until > now]
-        home.watch.wake(min(times) if times else None)
+        wake = min(times, default=None)
+        home.watch.wake(wake)
+        return None if home.watch.answers() else wake
 
 
 def _is_let_go(server: MCPServer) -> bool:

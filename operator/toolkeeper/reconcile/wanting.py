@@ -28,9 +28,15 @@ class Renderings:
         self._uses: dict[Key, tuple[tuple[object, ...], tuple[Use, ...]]] = {}
         self._cache: dict[tuple[Key, frozenset[str]], _Cached] = {}
 
-    async def rendered(self, server: MCPServer, features: frozenset[str]) -> tuple[Rendered, Versions]:
-        """The container wanted on a host with these features, under the secrets as they are now."""
-        versions = await self._keyring.versions(server.metadata.namespace, self.uses(server))
+    async def prepare(self, server: MCPServer) -> None:
+        """Read the secrets that were never read."""
+        uses = self.uses(server)
+        if uses:
+            await self._keyring.read(server.metadata.namespace, uses)
+
+    def rendered(self, server: MCPServer, features: frozenset[str]) -> tuple[Rendered, Versions]:
+        """The container wanted on a host with these features, under the secrets as far as they are known."""
+        versions = self._keyring.versions(server.metadata.namespace, self.uses(server))
         token = (*_spec_token(server), tuple(sorted(versions.digests.items())))
         cached = self._cache.get((server.key, features))
         if cached is None or cached.token != token:

@@ -19,7 +19,8 @@ SECRET_KEYS = re.compile(
 )
 """Names under which a value is never logged, whatever it is."""
 SECRET_TEXT = re.compile(
-    r"(?P<bearer>(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}|(?P<login>://)[^/\s:@]+:[^/\s@]+(?=@)", re.IGNORECASE
+    r"(?P<bearer>(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}|(?P<login>://)[^/\s:@]+:[^/\s@]+(?=@)",
+    re.IGNORECASE,
 )
 """What looks like a credential inside a text: an Authorization value, a password in a URL."""
 

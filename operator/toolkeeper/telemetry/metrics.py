@@ -29,7 +29,16 @@ class OperatorMetrics:
             registry=registry,
         )
         self.queue_depth = Gauge("toolkeeper_queue_depth", "Keys that are due and wait.", registry=registry)
-        self.drift = Counter("toolkeeper_drift_total", "Drift found and healed.", ["what"], registry=registry)
+        self.drift_found = Counter(
+            "toolkeeper_drift_found_total",
+            "Servers that were as declared and no longer are, although nobody edited them.",
+            registry=registry,
+        )
+        self.drift_healed = Counter(
+            "toolkeeper_drift_healed_total",
+            "Of those, the ones that are as declared again.",
+            registry=registry,
+        )
         self.deployments = Counter(
             "toolkeeper_deployments_total",
             "Deployments by outcome and reason.",

@@ -117,7 +117,7 @@ class FakeToolbox:
         self.mood: Literal["answers", "refuses", "silent"] = "answers"
         """To whoever connects: the host is up, its port is closed, or packets vanish."""
         self._changed = changed
-        self._boot = 1
+        self._boot = self._first_epoch = 1
         self._number = self._ids = 0
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -143,9 +143,9 @@ class FakeToolbox:
         present = self.epochs.get(installation, 0)
         if expected_epoch != present:
             raise Fenced(f"the epoch of {installation} is {present}, not {expected_epoch}")
-        self.epochs[installation] = present + 1
+        granted = self.epochs[installation] = present + 1 if present else self._first_epoch
         self._bump()
-        return Claim(installation, present + 1)
+        return Claim(installation, granted)
 
     async def create(self, claim: Claim, container: str, request: InstanceRequest) -> None:
         """Pull, create and start in the background; what exists already stays as it is."""
@@ -271,6 +271,7 @@ class FakeToolbox:
             self.volumes.clear()
             self.epochs.clear()
             self.pulled.clear()
+            self._first_epoch += 1000
         self.mood, self.powered, self.docker_ok = "answers", True, True
         self._restart_everything()
         self.restart_agent()

@@ -26,6 +26,7 @@ from toolkeeper.reconcile.ports import (
     ToolboxClient,
 )
 from toolkeeper.resources.events import Event
+from toolkeeper.resources.meta import Key
 
 T = TypeVar("T")
 Where = Literal["store", "host"]
@@ -135,8 +136,8 @@ class StoreFaults:
     """How reading the store goes wrong at the moment; shared by all processes."""
 
     unreachable: bool = False
-    truncated: float = 0.0
-    """Share of the objects that a listing leaves out, saying so (`complete=False`)."""
+    hidden: frozenset[Key] = frozenset()
+    """What listings leave out, saying so (`complete=False`)."""
     empty: bool = False
     """The source vanished: nothing is listed, and that it is incomplete is said."""
     old_listings: int = 0
@@ -151,7 +152,7 @@ class StoreFaults:
     def clear(self) -> None:
         """Everything works again."""
         self.unreachable = self.empty = self.deaf = self.muddled = False
-        self.truncated, self.old_listings = 0.0, 0
+        self.hidden, self.old_listings = frozenset(), 0
 
 
 class FaultyStore:
@@ -173,8 +174,8 @@ class FaultyStore:
         if faults.old_listings > 0 and faults.history:
             faults.old_listings -= 1
             return Listing(self._rng.choice(faults.history))
-        if faults.truncated:
-            kept = tuple(each for each in listing.resources if self._rng.random() >= faults.truncated)
+        if faults.hidden:
+            kept = tuple(each for each in listing.resources if each.key not in faults.hidden)
             return Listing(kept, complete=False)
         return listing
 
@@ -236,9 +237,7 @@ class FaultyClient:
         self.stale = 0
 
     async def state(self, installation: str, *, since: str = "", wait: float = 0.0) -> Snapshot:
-        snapshot = await self._process.read(
-            lambda: self._toolbox.state(installation, since=since, wait=wait)
-        )
+        snapshot = await self._process.read(lambda: self._toolbox.state(installation, since=since, wait=wait))
         if self.stale > 0 and self._past:
             self.stale -= 1
             return self._rng.choice(self._past)
