@@ -15,11 +15,13 @@ from typing import Any
 import httpx
 import kopf
 import pytest
+import yaml
 
 from services import apiserver
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import Conflict, NotFound
 from toolkeeper.reconcile.ports import Resource, Store
+from toolkeeper.resources.crds import render_crds
 from toolkeeper.resources.meta import API_VERSION, Key
 from toolkeeper.stores.kubernetes import documents
 from toolkeeper.stores.kubernetes.store import KubernetesStore
@@ -138,7 +140,7 @@ def real_cluster(kubernetes: apiserver.ApiServer) -> Cluster:
 def prepare(cluster: Cluster) -> None:
     """Bring our kinds and the tests' namespaces, and wait until objects can be stored."""
     with cluster.client() as client:
-        for each in provisional_crds()["items"]:
+        for each in definitions():
             path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
             answer = client.patch(
                 f"{path}/{each['metadata']['name']}",
@@ -156,40 +158,10 @@ def prepare(cluster: Cluster) -> None:
             time.sleep(0.1)
 
 
-def provisional_crds() -> dict[str, Any]:
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    schema = {
-        "openAPIV3Schema": {
-            "type": "object",
-            "properties": {"spec": anything, "status": anything | {"default": {"observedGeneration": -1}}},
-        }
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": [
-            {
-                "apiVersion": "apiextensions.k8s.io/v1",
-                "kind": "CustomResourceDefinition",
-                "metadata": {"name": f"{plural}.toolkeeper.dev"},
-                "spec": {
-                    "group": "toolkeeper.dev",
-                    "scope": "Namespaced",
-                    "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-                    "versions": [
-                        {
-                            "name": "v1alpha1",
-                            "served": True,
-                            "storage": True,
-                            "schema": schema,
-                            "subresources": {"status": {}},
-                        }
-                    ],
-                },
-            }
-            for kind, plural in documents.PLURALS.items()
-        ],
-    }
+def definitions() -> list[dict[str, Any]]:
+    """Our CustomResourceDefinitions, as they are rendered from the models."""
+    rendered = [yaml.safe_load(text) for text in render_crds().values() if "CustomResourceDefinition" in text]
+    return [each for each in rendered if each.get("kind") == "CustomResourceDefinition"]
 
 
 @pytest.fixture(scope="session")

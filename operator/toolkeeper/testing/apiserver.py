@@ -24,6 +24,7 @@ from toolkeeper.testing.apiserver_discovery import group_documents
 from toolkeeper.testing.apiserver_kinds import Json, Kind, Rejected, serving
 from toolkeeper.testing.apiserver_objects import Objects
 from toolkeeper.testing.apiserver_patches import Patch
+from toolkeeper.testing.apiserver_schema import unknown
 from toolkeeper.testing.apiserver_selectors import matcher
 from toolkeeper.testing.apiserver_tables import is_table, table
 
@@ -133,6 +134,8 @@ class ApiServer:
         query, objects = request.query, self.objects
         manager = query.get("fieldManager") or request.headers.get("User-Agent", "unknown").split("/")[0]
         dry = query.get("dryRun") == "All"
+        if request.method in ("POST", "PUT") and query.get("fieldValidation") == "Strict" and kind.schema:
+            _refuse_unknown(kind, _parsed(body))
         match request.method:
             case "GET" if name:
                 found = objects.get(kind, namespace, name)
@@ -206,6 +209,13 @@ class ApiServer:
         for watcher in tuple(self._watchers):
             if loop is not None:
                 loop.call_soon_threadsafe(watcher.set)
+
+
+def _refuse_unknown(kind: Kind, body: Json) -> None:
+    content = {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata")}
+    if fields := list(unknown(kind.schema, content)):
+        said = ", ".join(f'unknown field "{each}"' for each in fields)
+        raise Rejected(400, "BadRequest", f"strict decoding error: {said}")
 
 
 def _line(kind: Kind, event: Json, *, as_table: bool) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from toolkeeper.testing.apiserver_objects import Objects
@@ -51,6 +53,11 @@ class Kind:
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
 
+    @cached_property
+    def has_rules(self) -> bool:
+        """Whether its schema holds CEL rules."""
+        return "x-kubernetes-validations" in str(self.schema)
+
     @property
     def store(self) -> tuple[str, str]:
         """Where its objects are kept: core's events and those of events.k8s.io are the same."""
@@ -83,9 +90,18 @@ BUILT_IN = (
 DEFINITIONS = BUILT_IN[-1]
 
 
-def kinds(objects: Objects) -> Iterator[Kind]:
+def kinds(objects: Objects) -> tuple[Kind, ...]:
     """All kinds that are served now."""
-    yield from BUILT_IN
+    known = _KNOWN.get(objects)
+    if known is None or known[0] != objects.definitions:
+        known = _KNOWN[objects] = objects.definitions, (*BUILT_IN, *_defined(objects))
+    return known[1]
+
+
+_KNOWN: WeakKeyDictionary[Objects, tuple[int, tuple[Kind, ...]]] = WeakKeyDictionary()
+
+
+def _defined(objects: Objects) -> Iterator[Kind]:
     for definition in objects.all(DEFINITIONS, None):
         spec = definition["spec"]
         names = spec["names"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import copy
 import itertools
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from toolkeeper.testing.apiserver_kinds import BUILT_IN, DEFINITIONS, Json, Kind, Rejected
@@ -32,6 +34,8 @@ class Objects:
 
     def __init__(self) -> None:
         self.version = 1
+        self.definitions = 0
+        """Counts changes of the CRDs."""
         self._uids = itertools.count(1)
         self._kept: dict[Place, Json] = {}
         self._owners: dict[str, Owners] = {}
@@ -151,12 +155,11 @@ class Objects:
         if version < self._forgotten:
             gone = Rejected(410, "Expired", f"too old resource version: {version} ({self._forgotten})")
             return [{"type": "ERROR", "object": gone.status()}], None
+        news = self._past[bisect_right(self._past, version, key=itemgetter(0)) :]
         return [
             {"type": type, "object": document}
-            for at, type, store, document in self._past
-            if at > version
-            and store == kind.store
-            and namespace in (None, document["metadata"].get("namespace"))
+            for _, type, store, document in news
+            if store == kind.store and namespace in (None, document["metadata"].get("namespace"))
         ], self.version
 
     def compact(self) -> None:
@@ -218,6 +221,7 @@ class Objects:
         document = document | {"metadata": document["metadata"] | {"resourceVersion": str(self.version)}}
         self._kept[place] = document
         self._past.append((self.version, type, place[0], document))
+        self.definitions += place[0] == DEFINITIONS.store
         return document
 
     def _remove(self, kind: Kind, document: Json) -> Json:

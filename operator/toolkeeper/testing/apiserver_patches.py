@@ -103,7 +103,7 @@ class Patch:
                     )
                 owners.take(self.manager, path)
         mine = {path for path in owners.fields(self.manager) if path[0] in scope}
-        for path in mine - wanted.keys():
+        for path in sorted(mine - wanted.keys(), key=_is_key):  # by its keys an item is found: they go last
             if not owners.others(self.manager, path):
                 _remove(document, path)
         for path, value in wanted.items():
@@ -159,16 +159,23 @@ def _remove(document: Json, path: Path) -> None:
         here = _item(here, step) if isinstance(step, tuple) else here.get(step)
         if here is None:
             return
+    if _is_key(path) and here.keys() - {key for key, _ in path[-2]}:
+        return  # somebody else has a part of this item
     here.pop(path[-1], None)
     for outer, step in reversed(trail):
         inner = _item(outer, step) if isinstance(step, tuple) else outer.get(step)
-        keys_only = isinstance(step, tuple) and set(inner) <= {key for key, _ in step}
-        if inner and not keys_only:
-            return
         if isinstance(step, tuple):
-            outer.remove(inner)
+            if inner and set(inner) - {key for key, _ in step}:
+                return
+            outer[:] = [each for each in outer if each is not inner and each]
+        elif inner:
+            return
         elif len(trail) > 1 or step not in ("metadata", "spec"):
             outer.pop(step, None)
+
+
+def _is_key(path: Path) -> bool:
+    return len(path) > 1 and isinstance(path[-2], tuple) and path[-1] in dict(path[-2])
 
 
 def _item(items: list[Json], step: tuple[Any, ...], *, make: bool = False) -> Any:

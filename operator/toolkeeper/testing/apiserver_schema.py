@@ -50,6 +50,21 @@ def pruned(schema: Schema, value: Any) -> Any:
     return value
 
 
+def unknown(schema: Schema, value: Any, path: str = "") -> Iterator[str]:
+    """Fields that pruning would drop."""
+    if isinstance(value, dict):
+        known, rest = schema.get("properties", {}), schema.get("additionalProperties")
+        for key, inner in value.items():
+            within = known.get(key) or (rest if isinstance(rest, Mapping) else None)
+            if within is not None:
+                yield from unknown(within, inner, f"{path}.{key}".strip("."))
+            elif not schema.get("x-kubernetes-preserve-unknown-fields") and rest is not True:
+                yield f"{path}.{key}".strip(".")
+    if isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from unknown(schema.get("items", {}), inner, f"{path}[{place}]")
+
+
 def defaulted(schema: Schema, value: Any) -> Any:
     """The value with the schema's defaults where it says nothing."""
     if isinstance(value, dict):
@@ -75,7 +90,7 @@ def defaulted(schema: Schema, value: Any) -> Any:
 def check(kind: Kind, name: str, content: Json) -> None:
     """Raises Rejected, with every fault."""
     faults = list(_faults(kind.schema, content, ""))
-    if not faults and kind.group == GROUP and _has_rules(kind.schema):
+    if not faults and kind.group == GROUP and kind.has_rules:
         faults = list(_rules(kind, content))
     if faults:
         causes = [
@@ -96,10 +111,6 @@ def _rules(kind: Kind, content: Json) -> Iterator[tuple[str, str]]:
     except ValidationError as exc:
         for each in exc.errors(include_url=False):
             yield ".".join(["spec", *map(str, each["loc"])]), each["msg"]
-
-
-def _has_rules(schema: Schema) -> bool:
-    return "x-kubernetes-validations" in str(schema)
 
 
 def _faults(schema: Schema, value: Any, path: str) -> Iterator[tuple[str, str]]:
