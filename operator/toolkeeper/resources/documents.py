@@ -7,6 +7,7 @@ Plain words mean what they mean to kubectl (YAML 1.1 without dates): `yes` is tr
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,7 +27,10 @@ MOST: Final = 10_000
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BOUNDARY: Final = re.compile(r"^(?:---|\.\.\.)(?=[ \t\n]|\Z)", re.MULTILINE)
 _UNPRINTABLE: Final = re.compile("[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_SURROGATES: Final = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+_NOT_IN_YAML: Final = re.compile(
+    "\\\\u(d[89ab][0-9a-f]{2})\\\\u(d[c-f][0-9a-f]{2})|[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]",
+    re.IGNORECASE,
+)
 _STANDARD: Final = "tag:yaml.org,2002:"
 
 _WORDS: Final[dict[str, bool | None]] = {
@@ -169,6 +173,7 @@ def _is_prologue(chunk: str) -> bool:
 
 
 def _document(chunk: str, first_line: int) -> Node | Fault | None:
+    chunk = _json_as_yaml(chunk)
     if bad := _UNPRINTABLE.search(chunk):
         before = chunk[: bad.start()]
         mark = Mark(first_line + before.count("\n") + 1, bad.start() - before.rfind("\n"))
@@ -177,7 +182,7 @@ def _document(chunk: str, first_line: int) -> Node | Fault | None:
         return Fault(mark, f"has the control character U+{ord(bad[0]):04X}; remove it")
     builder = _Builder(first_line)
     try:
-        for event in yaml.parse(_json_as_yaml(chunk), Loader=_LOADER):
+        for event in yaml.parse(chunk, Loader=_LOADER):
             builder.take(event)
     except _Refused as exc:
         return exc.fault
@@ -191,12 +196,20 @@ def _document(chunk: str, first_line: int) -> Node | Fault | None:
 
 
 def _json_as_yaml(chunk: str) -> str:
-    """JSON is YAML but for pairs of surrogates, by which it may spell one character."""
-    if "\\u" not in chunk or not chunk.lstrip().startswith(("{", "[")):
+    """JSON is YAML but for the characters that it may hold raw, and for the pairs that may spell one character."""
+    if not (_NOT_IN_YAML.search(chunk) and chunk.lstrip().startswith(("{", "["))):
         return chunk
-    return _SURROGATES.sub(
-        lambda pair: chr(0x10000 + ((int(pair[1], 16) - 0xD800) << 10) + int(pair[2], 16) - 0xDC00), chunk
-    )
+    try:
+        json.loads(chunk)
+    except (ValueError, RecursionError):
+        return chunk
+    return _NOT_IN_YAML.sub(_escaped, chunk)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return f"\\u{ord(found[0]):04x}"
+    return chr(0x10000 + ((int(found[1], 16) - 0xD800) << 10) + int(found[2], 16) - 0xDC00)
 
 
 def _advice(problem: str) -> str:

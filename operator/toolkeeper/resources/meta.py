@@ -20,7 +20,7 @@ FORCE_DELETE: Final = f"{GROUP}/force-delete"
 
 DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NO_NUL: Final = r"^[^\x00]*$"
-NO_SPACE: Final = r"^[^\s\x00]+$"
+NO_SPACE: Final = r"^[^\x00-\x20\x7f]+$"
 LABEL_VALUE: Final = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 LABEL_KEY: Final = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 

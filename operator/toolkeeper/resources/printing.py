@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from toolkeeper.resources.documents import Mark, Node
+
+_INVISIBLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""What some reader refuses, or takes for the end of a line."""
 
 
 class _Careful(yaml.SafeDumper):
@@ -18,8 +22,13 @@ class _Careful(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    plain = isinstance(Node("plain", Mark(1, 1), text).meaning(), str)
-    style = "|" if "\n" in text else None if plain else "'"
+    if _INVISIBLE.search(text):
+        style: str | None = '"'
+    elif "\n" in text:
+        style = "|"
+    else:
+        plain = isinstance(Node("plain", Mark(1, 1), text).meaning(), str)
+        style = None if plain else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
