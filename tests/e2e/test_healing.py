@@ -75,7 +75,7 @@ async def test_a_crashing_server_is_reported_with_exit_code_and_left_to_docker(r
 
 
 async def test_foreign_containers_are_counted_and_never_touched(rig: Rig) -> None:
-    foreign: docker.models.containers.Container = rig.engine.containers.run(
+    foreign = rig.engine.containers.run(
         TINY, name=f"foreign-{rig.plane.installation}", detach=True
     )
     try:

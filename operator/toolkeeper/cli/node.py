@@ -90,7 +90,9 @@ def enroll_command(
     """
     try:
         prepare(settings)
-        tls = certificate_of(settings, SystemClock()) if endpoint.startswith("https://") else None
+        # The node shows this certificate once it listens on more than loopback, or with --tls on.
+        encrypted = settings.model_copy(update={"tls": "on"})
+        tls = certificate_of(encrypted, SystemClock()) if endpoint.startswith("https://") else None
     except ToolkeeperError as exc:
         raise click.ClickException(str(exc)) from exc
     host = platform.node() or "toolbox"

@@ -1,0 +1,60 @@
+"""What `up` shows of a server at one moment."""
+
+from __future__ import annotations
+
+from toolkeeper.cli.display import summary
+from toolkeeper.cli.output import age, table
+from toolkeeper.cli.progress import lines
+from toolkeeper.clock import SystemClock
+from toolkeeper.resources.conditions import condition
+from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
+from toolkeeper.testing.builders import make_container, make_server
+
+
+def with_status(server: MCPServer, **status: object) -> MCPServer:
+    generation = server.metadata.generation
+    return server.model_copy(
+        update={"status": MCPServerStatus.model_validate({"observed_generation": generation, **status})}
+    )
+
+
+def test_a_server_nobody_looked_at_is_waiting() -> None:
+    (line,) = lines([make_server()], [])
+    assert (line.mark, line.state) == ("busy", "waiting")
+
+
+def test_work_on_a_container_is_shown_with_its_progress() -> None:
+    server = make_server()
+    working = make_container(server, state="pulling", progress="pulling 43 %")
+    (line,) = lines([server], [working])
+    assert (line.state, line.detail) == ("pulling", "43 %")
+
+
+def test_a_ready_server_shows_endpoint_and_tools() -> None:
+    server = with_status(
+        make_server(),
+        conditions=(condition("Ready", True, "Available"),),
+        endpoint="http://10.0.0.1:8000/mcp",
+        tools=("a", "b"),
+    )
+    (line,) = lines([server], [])
+    assert line.mark == "ready"
+    assert line.detail == "http://10.0.0.1:8000/mcp  2 tools: a, b"
+    assert summary([server]).startswith("1 of 1 servers ready")
+
+
+def test_a_stalled_server_shows_why() -> None:
+    stalled = condition("Stalled", True, "ImageNotFound", "no such image")
+    server = with_status(make_server(), conditions=(condition("Ready", False, "ImageNotFound"), stalled))
+    (line,) = lines([server], [])
+    assert (line.mark, line.state, line.detail) == ("failed", "ImageNotFound", "no such image")
+
+
+def test_a_table_is_as_wide_as_it_must_be() -> None:
+    assert table(("A", "B"), [("long", "x")]) == "A      B\nlong   x"
+
+
+def test_an_age_has_one_unit() -> None:
+    now = SystemClock().now()
+    assert age(None, now) == "-"
+    assert age(now, now) == "0s"

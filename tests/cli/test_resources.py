@@ -1,0 +1,141 @@
+"""apply, get, describe, delete, events and the verbs, on the embedded store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.conftest import SERVER, Run
+
+
+def test_apply_says_created_then_unchanged_then_configured(
+    toolkeeper: Run, manifest: Callable[..., str]
+) -> None:
+    assert "mcpserver/time created" in toolkeeper("apply", "-f", manifest()).output
+    assert "mcpserver/time unchanged" in toolkeeper("apply", "-f", manifest()).output
+    changed = manifest(image="registry.example/time:2")
+    assert "mcpserver/time configured" in toolkeeper("apply", "-f", changed).output
+
+
+def test_apply_reads_standard_input(toolkeeper: Run) -> None:
+    done = toolkeeper("apply", "-f", "-", stdin=SERVER.format(name="piped", image="a/b:1"))
+    assert done.exit_code == 0
+    assert "mcpserver/piped created" in done.output
+
+
+def test_one_broken_manifest_and_nothing_is_applied(
+    toolkeeper: Run, manifest: Callable[..., str], tmp_path: Path
+) -> None:
+    good = manifest("good")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(SERVER.format(name="broken", image="a/b:1").replace("image:", "imagee:"))
+
+    done = toolkeeper("apply", "-f", good, "-f", str(broken))
+
+    assert done.exit_code == 1
+    assert f"{broken}:6: spec.imagee" in done.output
+    assert "image" in done.output
+    assert "nothing was done" in done.output
+    assert json.loads(toolkeeper("get", "servers", "-o", "json").output)["items"] == []
+
+
+def test_what_get_prints_can_be_applied_again(toolkeeper: Run, manifest: Callable[..., str]) -> None:
+    toolkeeper("apply", "-f", manifest())
+    printed = toolkeeper("get", "server", "time", "-o", "yaml").output
+    assert yaml.safe_load(printed)["spec"]["image"] == "registry.example/time:1"
+    assert "unchanged" in toolkeeper("apply", "-f", "-", stdin=printed).output
+
+
+@pytest.mark.parametrize(
+    "words", [("server", "time"), ("server/time",), ("mcp", "time"), ("mcpservers", "time")]
+)
+def test_a_kind_has_the_names_that_people_know(
+    toolkeeper: Run, manifest: Callable[..., str], words: tuple[str, ...]
+) -> None:
+    toolkeeper("apply", "-f", manifest())
+    assert "time" in toolkeeper("get", *words).output
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest(toolkeeper: Run, manifest: Callable[..., str]) -> None:
+    toolkeeper("apply", "-f", manifest())
+    done = toolkeeper("describe", "server", "tine")
+    assert done.exit_code == 1
+    assert "did you mean time?" in done.output
+
+
+def test_a_misspelt_kind_is_wrong_usage(toolkeeper: Run) -> None:
+    done = toolkeeper("get", "severs")
+    assert done.exit_code == 2
+    assert "did you mean servers?" in done.output
+
+
+def test_delete_removes_and_says_so_and_fails_for_what_is_not_there(
+    toolkeeper: Run, manifest: Callable[..., str]
+) -> None:
+    toolkeeper("apply", "-f", manifest())
+    assert "mcpserver/time deleted" in toolkeeper("delete", "server", "time").output
+    again = toolkeeper("delete", "server", "time")
+    assert again.exit_code == 1
+    assert "does not exist" in again.output
+
+
+def test_describe_names_the_remedy_beside_the_problem(toolkeeper: Run, manifest: Callable[..., str]) -> None:
+    toolkeeper("apply", "-f", manifest())
+    described = toolkeeper("describe", "server", "time")
+    assert described.exit_code == 0
+    assert "Source:       registry.example/time:1" in described.output
+    assert "Events:" in described.output
+
+
+@pytest.mark.parametrize(
+    ("verb", "field", "value"),
+    [("stop", "running", False), ("start", "running", True), ("pause", "paused", True)],
+)
+def test_a_verb_changes_the_resource_where_it_can_be_written(
+    toolkeeper: Run, manifest: Callable[..., str], verb: str, field: str, value: bool
+) -> None:
+    toolkeeper("apply", "-f", manifest())
+    done = toolkeeper(verb, "server", "time")
+    assert done.exit_code == 0, done.output
+    spec = json.loads(toolkeeper("get", "server", "time", "-o", "json").output)["spec"]
+    assert spec[field] is value
+
+
+def test_a_restart_changes_only_an_annotation(toolkeeper: Run, manifest: Callable[..., str]) -> None:
+    toolkeeper("apply", "-f", manifest())
+    toolkeeper("restart", "time")
+    found = json.loads(toolkeeper("get", "server", "time", "-o", "json").output)
+    assert "toolkeeper.dev/restartedAt" in found["metadata"]["annotations"]
+    assert found["metadata"]["generation"] == 1
+
+
+def test_a_rollback_without_history_says_what_is_missing(
+    toolkeeper: Run, manifest: Callable[..., str]
+) -> None:
+    toolkeeper("apply", "-f", manifest())
+    done = toolkeeper("rollback", "server", "time")
+    assert done.exit_code == 1
+    assert "no earlier version" in done.output
+
+
+def test_a_directory_is_edited_not_applied_to(
+    toolkeeper: Run, manifest: Callable[..., str], tmp_path: Path
+) -> None:
+    file = manifest()
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    Path(file).rename(folder / "time.yaml")
+    place = ("--store", "directory", "--path", str(folder))
+    refused = toolkeeper("delete", "server", "time", *place)
+    assert refused.exit_code == 1
+    assert "edit or delete the files" in refused.output
+
+    paused = toolkeeper("pause", "server", "time", *place)
+    assert paused.exit_code == 0
+    described = toolkeeper("describe", "server", "time", *place).output
+    assert "Override:     pause" in described
+    assert '{"spec": {"paused": true}}' in described
