@@ -7,7 +7,7 @@ import io
 import random
 import secrets
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -176,18 +176,22 @@ def build(engine: docker.DockerClient, name: str, files: Mapping[str, bytes]) ->
 
 
 @pytest.fixture
-def bare_image(docker_engine: docker.DockerClient) -> Callable[[], str]:
-    """Makes an image without a shell or anything else in it; it cannot run."""
+def bare_image(docker_engine: docker.DockerClient, installation: str) -> Iterator[str]:
+    """An image without a shell or anything else in it. What it says that it starts is not there."""
+    yield from imported(docker_engine, f"toolkeeper-test/bare-{installation}", ['CMD ["/server"]'])
 
-    def make() -> str:
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            entry = tarfile.TarInfo("server")
-            entry.size, entry.mode = 2, 0o755
-            archive.addfile(entry, io.BytesIO(b"#!"))
-        docker_engine.api.import_image_from_data(
-            packed.getvalue(), repository="toolkeeper-test/bare", tag="1", changes=['CMD ["/server"]']
-        )
-        return "toolkeeper-test/bare:1"
 
-    return make
+@pytest.fixture
+def empty_image(docker_engine: docker.DockerClient, installation: str) -> Iterator[str]:
+    """An image that does not say what to start."""
+    yield from imported(docker_engine, f"toolkeeper-test/empty-{installation}", [])
+
+
+def imported(engine: docker.DockerClient, repository: str, changes: list[str]) -> Iterator[str]:
+    """An image without a single file, for the time of a test."""
+    nothing = b"\0" * 10240
+    engine.api.import_image_from_data(nothing, repository=repository, tag="1", changes=changes)
+    yield f"{repository}:1"
+    for container in engine.containers.list(all=True, filters={"ancestor": f"{repository}:1"}):
+        container.remove(force=True)
+    engine.images.remove(f"{repository}:1")

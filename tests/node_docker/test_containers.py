@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
@@ -284,12 +283,9 @@ async def test_what_the_daemon_cannot_start_is_told(place: Place, tiny_image: st
     assert "/no/such/program" in container.error
 
 
-async def test_an_image_without_a_program_is_told(place: Place, base_python: str) -> None:
-    engine = place.engine
-    made = engine.api.import_image_from_data(b"\0" * 10240, repository="toolkeeper-test/empty", tag="1")
-    assert made
+async def test_an_image_without_a_program_is_told(place: Place, empty_image: str) -> None:
     with pytest.raises(Refused, match=r"spec\.command"):
-        await place.up(ask(image="toolkeeper-test/empty:1"))
+        await place.up(ask(image=empty_image))
 
 
 async def test_what_somebody_edits_is_seen(place: Place, tiny_image: str) -> None:
@@ -319,11 +315,9 @@ async def test_a_fresh_volume_belongs_to_whoever_runs_the_server(place: Place, t
     assert place.python(await place.up(request), "print(open('/data/deep/x').read())") == "1"
 
 
-async def test_an_image_without_a_shell_gets_its_volume_too(
-    place: Place, bare_image: Callable[[], str]
-) -> None:
+async def test_an_image_without_a_shell_gets_its_volume_too(place: Place, bare_image: str) -> None:
     volume = VolumeMount(f"tk_{place.installation}_default_tiny_data", "/data")
-    await place.up(ask(image=bare_image(), volumes=(volume,), restart="Never"))
+    await place.up(ask(image=bare_image, volumes=(volume,), restart="Never"))
     mine = {"label": f"toolkeeper.dev/installation={place.installation}"}
     (made,) = place.engine.volumes.list(filters=mine)
     owner = await anyio.Path(made.attrs["Mountpoint"]).stat()
