@@ -247,16 +247,19 @@ def _patterns(value: Any) -> set[str]:
 
 def test_importing_the_nouns_takes_little_and_reads_nothing_but_modules() -> None:
     program = """
-import sys, time, pydantic, pydantic.main, pydantic.types, pydantic.fields, yaml
+import sys, time
+begin = time.process_time()
+import pydantic, pydantic.main, pydantic.types, pydantic.fields, yaml
 pydantic.create_model("Warm", x=(int, ...))
 before = set(sys.modules)
 start = time.process_time()
 import toolkeeper.resources.kinds, toolkeeper.resources.parse, toolkeeper.resources.reasons
-print(time.process_time() - start)
+print((time.process_time() - start) / (start - begin))
 print(sorted({"asyncio", "socket", "subprocess", "httpx", "docker"} & (set(sys.modules) - before)))
 """
     told = [_run(program) for _ in range(3)]
-    assert min(float(seconds) for seconds, _ in told) < 0.12
+    # On an idle machine about 0.1 s; as a share of what pydantic itself takes it does not depend on the machine.
+    assert min(float(share) for share, _ in told) < 1.2
     assert told[0][1] == "[]"
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from toolkeeper.resources.documents import Node, Odd
 from toolkeeper.resources.fields import known_fields, nearest, whereabouts
+from toolkeeper.resources.nodes import Node, Odd
 from toolkeeper.resources.shapes import SENTENCES
 
 Path = tuple[str | int, ...]

@@ -16,11 +16,12 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from toolkeeper.resources.documents import Fault, Mark, Node, Odd, documents
+from toolkeeper.resources.documents import Fault, documents
 from toolkeeper.resources.faults import FieldFault, Path, field_faults, unknown_field
 from toolkeeper.resources.fields import known_fields, nearest
 from toolkeeper.resources.kinds import KINDS, Resource
 from toolkeeper.resources.meta import API_VERSION, DNS_LABEL, GROUP, Key
+from toolkeeper.resources.nodes import Mark, Node, Odd
 from toolkeeper.resources.secret import SecretDocument
 
 MOST_FAULTS: Final = 20

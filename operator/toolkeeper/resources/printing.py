@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from toolkeeper.resources.documents import Mark, Node
+from toolkeeper.resources.nodes import Mark, Node
 
 _INVISIBLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """What some reader refuses, or takes for the end of a line."""
