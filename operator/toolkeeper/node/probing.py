@@ -51,6 +51,7 @@ class Prober:
         self._client = make_client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._following: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._first: dict[str, asyncio.Event] = {}
+        self._closed = False
         ledger.listen(self._notice)
 
     async def settle(self, seconds: float) -> None:
@@ -65,13 +66,17 @@ class Prober:
 
     async def aclose(self) -> None:
         """Stop following; servers stay as they are."""
+        self._closed = True
         tasks = [task for _, task in self._following.values()]
+        self._following.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.aclose()
 
     def _notice(self, entry: Entry) -> None:
+        if self._closed:
+            return
         seen = entry.seen
         running = seen is not None and entry.view is not None and entry.view.state == "running"
         run = run_of(seen.container) if seen is not None and running else ""
@@ -94,7 +99,7 @@ class Prober:
 
     async def _follow(self, name: str, run: str, seen: Seen) -> None:
         """The outermost turn: a probe that fails in an unknown way is tried again, like any other."""
-        while True:
+        while self.follows(name, run):
             try:
                 await _Pursuit(self, name, run, seen).run()
             except ToolkeeperError as error:
@@ -133,6 +138,13 @@ class Prober:
         """A probe came out."""
         self._ledger.probed(name, page.run_id, page, failures)
         self.tried(name)
+
+    def follows(self, name: str, run: str) -> bool:
+        """Whether that run is still to be probed.
+
+        Asked after every probe: a cancellation that meets the end of a probe's own time limit may be lost in it.
+        """
+        return self._following.get(name, ("", None))[0] == run
 
     def tried(self, name: str) -> None:
         """Its server was asked, whatever came of it."""
@@ -179,7 +191,7 @@ class _Pursuit:
 
     async def _until_it_answers(self) -> None:
         delay = FIRST_DELAY
-        while True:
+        while self._prober.follows(self._name, self._run):
             handshake = await self._attempt()
             if handshake.ok:
                 return
@@ -210,7 +222,7 @@ class _Pursuit:
 
     async def _from_now_on(self) -> None:
         failures = 0
-        while True:
+        while self._prober.follows(self._name, self._run):
             await asyncio.sleep(self._seen.probe_interval)
             failures = await self._again(failures)
 

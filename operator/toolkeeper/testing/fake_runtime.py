@@ -26,7 +26,7 @@ class Nobody:
 
 @dataclass(slots=True)
 class FakeRuntime:
-    """Fits `node.runtime.Runtime`. Containers have no address that answers, so nothing is ever Ready here."""
+    """Fits `node.runtime.Runtime`. Nobody answers the handshake unless `address` is that of a real server."""
 
     name: Literal["docker", "process"] = "docker"
     features: frozenset[str] = frozenset({"memory", "network"})
@@ -40,6 +40,13 @@ class FakeRuntime:
     volumes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
     """The log of every container."""
+    address: str = "http://127.0.0.1:9/mcp"
+    """Of every HTTP container. Port 9 of the loopback is closed everywhere, so the prober finds nobody."""
+    since: float | None = None
+    """When every container started; None: now."""
+    probe_interval: int = 15
+    loopback: bool | None = None
+    """What `listening_on_loopback` says."""
     calls: list[str] = field(default_factory=list)
     """What was done, in order: `create NAME`, `start NAME`, …; and every step as `step NAME STATE`."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -171,7 +178,7 @@ class FakeRuntime:
         yield Nobody()
 
     async def listening_on_loopback(self, name: str) -> bool | None:
-        return None
+        return self.loopback
 
     # How it is done
 
@@ -208,11 +215,12 @@ class FakeRuntime:
             image=request.instance.image,
             volumes=tuple(mount.volume for mount in request.instance.volumes),
         )
-        # Port 9 of the loopback is closed everywhere, so the prober finds nobody.
-        address = "http://127.0.0.1:9/mcp" if request.instance.port else ""
+        address = self.address if request.instance.port else ""
         return Seen(
             replace(container, address=address),
             transport=request.instance.transport,
+            since=self.since,
+            probe_interval=self.probe_interval,
             port=request.instance.port,
             secrets=frozenset(request.secrets.values()),
         )

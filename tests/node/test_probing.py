@@ -1,0 +1,179 @@
+"""When a node probes, and what it says of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolkeeper.clock import SystemClock
+from toolkeeper.errors import NotFound
+from toolkeeper.planning.observed import Handshake, Snapshot
+from toolkeeper.testing import tiny_mcp
+from toolkeeper.testing.fake_runtime import FakeRuntime
+from toolkeeper.testing.nodes import INSTALLATION, Stand, container_of, request_of, standing
+
+pytestmark = pytest.mark.anyio
+TIME = container_of("time")
+
+
+class Server(tiny_mcp.Server):
+    """Hangs up on everybody when it ends, as a process does."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(address, tiny_mcp.Connection)
+        self.connections: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, peer = super().get_request()
+        self.connections.append(connection)
+        return connection, peer
+
+    def hang_up(self) -> None:
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def listening(port: int = 0) -> Generator[int]:
+    """A real MCP server in a thread; its port."""
+    with Server(("127.0.0.1", port)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+            server.hang_up()
+
+
+def free_port() -> int:
+    with listening() as port:
+        return port
+
+
+def runtime_at(port: int, *, age: float = 0.0, loopback: bool | None = None) -> FakeRuntime:
+    since = SystemClock().now().timestamp() - age
+    address = f"http://127.0.0.1:{port}/mcp"
+    return FakeRuntime(address=address, since=since, probe_interval=0, loopback=loopback)
+
+
+async def created(stand: Stand) -> None:
+    claim = await stand.client.claim(INSTALLATION, 0)
+    await stand.client.create(claim, TIME, request_of("time"))
+
+
+def handshake(snapshot: Snapshot) -> Handshake | None:
+    return snapshot.containers[0].handshake if snapshot.containers else None
+
+
+def ready(snapshot: Snapshot) -> bool:
+    found = handshake(snapshot)
+    return found is not None and found.ok
+
+
+async def test_a_server_is_ready_as_soon_as_it_listens() -> None:
+    port = free_port()
+    async with standing(runtime_at(port)) as stand:
+        await created(stand)
+        starting = await stand.until(lambda now: now.containers and now.containers[0].state == "running")
+        assert handshake(starting) is None
+        with listening(port):
+            found = handshake(await stand.until(ready))
+    assert found is not None
+    assert (found.server_name, found.tools) == ("tiny-mcp", ("echo",))
+
+
+class StoppedClock(SystemClock):
+    """Nothing grows older."""
+
+    def monotonic(self) -> float:
+        return 1000.0
+
+
+async def test_a_server_that_only_starts_is_no_news() -> None:
+    async with standing(runtime_at(free_port(), age=-60), clock=StoppedClock()) as stand:
+        await created(stand)
+        first = await stand.until(lambda now: now.containers and now.containers[0].state == "running")
+        again = await stand.client.state(INSTALLATION, since=first.revision, wait=0.3)
+    assert again.revision == first.revision
+
+
+async def test_a_server_that_should_long_listen_is_named() -> None:
+    async with standing(runtime_at(free_port(), age=60)) as stand:
+        await created(stand)
+        found = handshake(await stand.until(handshake))
+    assert found is not None
+    assert (found.ok, found.reason) == (False, "ConnectionRefused")
+
+
+async def test_a_server_that_hides_on_its_own_loopback_is_named() -> None:
+    async with standing(runtime_at(free_port(), age=60, loopback=True)) as stand:
+        await created(stand)
+        found = handshake(await stand.until(handshake))
+    assert found is not None
+    assert found.reason == "BoundToLoopback"
+
+
+async def test_failures_in_a_row_are_counted_and_forgiven() -> None:
+    port = free_port()
+    async with standing(runtime_at(port)) as stand:
+        await created(stand)
+        with listening(port):
+            await stand.until(ready)
+        await stand.until(lambda now: now.containers[0].probe_failures >= 3)
+        with listening(port):
+            assert (await stand.until(ready)).containers[0].probe_failures == 0
+
+
+async def test_a_probe_that_tells_the_same_changes_nothing() -> None:
+    with listening() as port:
+        async with standing(runtime_at(port)) as stand:
+            await created(stand)
+            first = await stand.until(ready)
+            again = await stand.client.state(INSTALLATION, since=first.revision, wait=0.3)
+    assert again.revision == first.revision
+
+
+async def test_another_run_is_another_handshake() -> None:
+    with listening() as port:
+        runtime = runtime_at(port)
+        async with standing(runtime) as stand:
+            await created(stand)
+            await stand.until(ready)
+            runtime.change(TIME, state="exited", exit_code=1)
+            assert handshake(await stand.until(lambda now: now.containers[0].state == "exited")) is None
+            runtime.change(TIME, state="running", run_id="another")
+            assert (await stand.until(ready)).containers[0].run_id == "another"
+
+
+async def test_the_definitions_of_the_tools_are_kept_apart() -> None:
+    with listening() as port:
+        async with standing(runtime_at(port)) as stand:
+            await created(stand)
+            with pytest.raises(NotFound):
+                await stand.client.tools(TIME)
+            found = handshake(await stand.until(ready))
+            definitions = await stand.client.tools(TIME)
+    assert found is not None
+    assert definitions.tools == tuple(tiny_mcp.LIST)
+    assert definitions.tools_hash == found.tools_hash
+
+
+async def test_a_restarted_agent_never_shows_a_healthy_server_as_never_probed(tmp_path: Path) -> None:
+    with listening() as port:
+        runtime = runtime_at(port, age=600)
+        async with standing(runtime) as stand:
+            await created(stand)
+            await stand.until(ready)
+        # Without the notebook of the agent before: it has to probe before it says anything.
+        async with standing(runtime, tmp_path / "new.db") as stand:
+            assert ready(await stand.client.state(INSTALLATION))
