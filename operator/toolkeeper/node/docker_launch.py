@@ -28,6 +28,7 @@ Json = dict[str, Any]
 
 HAS_IPV6: Final = Path("/proc/sys/net/ipv6").exists()
 REMOVAL_SECONDS: Final = 30
+CREATION_SECONDS: Final = 10
 PAUSE: Final = 0.1
 RUNS: Final = ("running", "restarting", "paused")
 
@@ -111,18 +112,27 @@ class Launch:
         network = await self._network(mark.installation, request)
         body = await self._body(name, mark.installation, request, (reference, image), network)
         step("created", "")
-        api = self.engine.api
         try:
-            created: Json = await self.engine.call(api.create_container_from_config, body, name)
-        except Conflict:
-            if (found := await self._existing(name, mark)) is None:
-                raise
-            return found
+            return await self._create_or_find(name, mark, body)
         except NotFound:  # the image: somebody removed it after it was last looked at
             self.images.forget(reference)
             await self._image(mark.installation, request, step)
-            created = await self.engine.call(api.create_container_from_config, body, name)
-        return {"Id": created["Id"], "State": {"Status": "created"}}
+            return await self._create_or_find(name, mark, body)
+
+    async def _create_or_find(self, name: str, mark: Mark, body: Json) -> Json:
+        """Create it, or find the one that somebody else is creating: its name is taken before it is there."""
+        for _ in range(int(CREATION_SECONDS / PAUSE)):
+            try:
+                created: Json = await self.engine.call(
+                    self.engine.api.create_container_from_config, body, name
+                )
+            except Conflict:
+                if (found := await self._existing(name, mark)) is not None:
+                    return found
+                await anyio.sleep(PAUSE)
+            else:
+                return {"Id": created["Id"], "State": {"Status": "created"}}
+        raise Refused(f"the name {name} is taken by a container that cannot be seen", reason="CreateFailed")
 
     async def _image(self, installation: str, request: InstanceRequest, step: Step) -> tuple[str, ImageFacts]:
         wanted = request.instance
