@@ -23,7 +23,7 @@ def play(schedule: Schedule, subject: Subject | None = None) -> Finding:
         finally:
             await this.stop()
         _unretrieved(this)
-        return Finding(schedule, tuple(this.oracles.found), tuple(this.trace))
+        return Finding(schedule, tuple(this.oracles.found), tuple(this.trace), this.incarnation)
 
     return run(main, seed=schedule.seed)
 

@@ -691,6 +691,8 @@ class Finding:
     schedule: Schedule
     violations: tuple[Violation, ...]
     trace: tuple[str, ...]
+    processes: int
+    """How many operator processes it took."""
 
     def __str__(self) -> str:
         told = "\n".join(f"  {each}" for each in self.violations[:5])
