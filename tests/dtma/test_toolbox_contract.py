@@ -88,7 +88,7 @@ class TestTheNodeWithDocker(ToolboxContract):
         async with serving(settings, clock=SystemClock(), environ=os.environ) as up:
             token = up.tokens.read_text().strip()
             client = NodeClient(up.endpoint, token=token, trust=Trust(fingerprints=(up.fingerprint,)))
-            yield Stage(client, good, missing, installation)
+            yield Stage(client, good, missing, installation, alone=False)
             runtime = up.node.runtime
             for name, seen in (await runtime.look()).containers.items():
                 if seen.container.installation == installation:

@@ -27,6 +27,8 @@ class Stage:
     missing: Instance
     """Cannot be had anywhere."""
     installation: str = "contract"
+    alone: bool = True
+    """Nobody else makes containers there meanwhile."""
     patience: float = 60.0
     """Seconds that anything may take."""
 
@@ -216,4 +218,4 @@ class ToolboxContract:
         await stage.ready(claim, stage.name())
         others = await stage.client.state("stranger")
         assert others.containers == ()
-        assert others.foreign == before + 1
+        assert others.foreign == before + 1 if stage.alone else others.foreign >= 1
