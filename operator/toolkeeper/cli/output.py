@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import click
-import yaml
 
 
 def output_option(*extra: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -26,7 +25,9 @@ def output_option(*extra: str) -> Callable[[Callable[..., Any]], Callable[..., A
 def write_document(document: object, output: str) -> None:
     """Print one document as JSON or YAML."""
     if output == "yaml":
-        click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110).rstrip())
+        from toolkeeper.resources.printing import print_yaml  # noqa: PLC0415 – only for YAML
+
+        click.echo(print_yaml([document]).rstrip())
     else:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 

@@ -16,6 +16,7 @@ from toolkeeper.cli.progress import document, lines, settled
 from toolkeeper.dtma.client import NodeClient
 from toolkeeper.errors import ToolkeeperError
 from toolkeeper.node.choosing import Needs
+from toolkeeper.node.runtime import Runtime
 from toolkeeper.planning.observed import Container
 from toolkeeper.reconcile.ports import Problem
 from toolkeeper.resources.conditions import is_true
@@ -117,7 +118,7 @@ class Up:
             finally:
                 forget(self._place)
                 if not self._keep:
-                    await self._clean(client)
+                    await self._clean(client, node.node.runtime)
                 await client.aclose()
         if not self._keep:
             forget_state(self._place)
@@ -181,7 +182,7 @@ class Up:
             settled(each) and is_true(each.status.conditions, "Ready") for each in wanted
         )
 
-    async def _clean(self, client: NodeClient) -> None:
+    async def _clean(self, client: NodeClient, runtime: Runtime) -> None:
         self._shown.say("removing everything …")
         retained = frozenset(
             f"tk_{self._place.installation}_{each.metadata.namespace}_{each.metadata.name}_{volume.name}"
@@ -190,6 +191,8 @@ class Up:
             for volume in each.spec.volumes
         )
         left = await remove_all(client, self._place.installation, keep_volumes=retained)
+        with suppress(ToolkeeperError):  # a container is still there, and is told below
+            await runtime.leave(self._place.installation)
         if left:
             self._shown.say(f"still there: {', '.join(left)}")
         elif retained:

@@ -99,6 +99,9 @@ class ProcessRuntime:
         for child in self._children.values():
             await child.leave()
 
+    async def leave(self, installation: str) -> None:
+        """Processes need nothing beside themselves."""
+
     async def capacity(self) -> Capacity:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return Capacity(memory, len(os.sched_getaffinity(0)) * 1_000_000_000)

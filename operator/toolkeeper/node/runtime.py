@@ -123,6 +123,13 @@ class Runtime(Protocol):
         """Give connections back. Containers stay as they are. A second call does nothing."""
         ...
 
+    async def leave(self, installation: str) -> None:
+        """Remove what only the containers of that installation needed, such as networks. Volumes and images stay.
+
+        Raises Conflict while it has containers.
+        """
+        ...
+
     async def capacity(self) -> Capacity:
         """What the host has."""
         ...

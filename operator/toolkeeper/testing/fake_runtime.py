@@ -93,6 +93,9 @@ class FakeRuntime:
     async def aclose(self) -> None:
         return None
 
+    async def leave(self, installation: str) -> None:
+        """Nothing was made beside the containers."""
+
     async def capacity(self) -> Capacity:
         return Capacity(64 << 30, 64_000_000_000)
 
