@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 
-import docker
 import pytest
 
 from e2e.rig import TINY, Rig, is_ready, said

@@ -68,7 +68,7 @@ class Store(Protocol):
         ...
 
     def watch(self) -> AsyncIterator[Change]:
-        """Changes from now on; may repeat, coalesce or reorder; ends only when closed. Never the only source of truth."""
+        """Changes from now on; may repeat, coalesce or reorder; ends only when closed. Never the only truth."""
         ...
 
     async def write_status(self, resource: Resource) -> Resource:
@@ -126,7 +126,7 @@ class ToolboxClient(Protocol):
         ...
 
     async def claim(self, installation: str, expected_epoch: int) -> Claim:
-        """Become the writer: the node's epoch goes from `expected_epoch` to the next. Raises Fenced if it is another."""
+        """Become the writer: the epoch goes from `expected_epoch` to the next. Raises Fenced if it is another."""
         ...
 
     async def create(self, claim: Claim, container: str, request: InstanceRequest) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import toolkeeper.testing.tiny_mcp
-
 from benchmarks.rig.engine import Engine
 from services import base_images, cache
 

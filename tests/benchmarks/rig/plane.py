@@ -266,7 +266,7 @@ class Statuses:
 
 def is_ready(status: Json) -> bool:
     """Whether a status says Ready=True."""
-    return condition(status, "Ready").get("status") == "True"
+    return bool(condition(status, "Ready").get("status") == "True")
 
 
 def condition(status: Json, type: str) -> Json:
