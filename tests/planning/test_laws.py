@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from planning.host import Fleet, Host, fleet
@@ -174,9 +175,23 @@ def _containers(draw: st.DrawFn, pool: Pool) -> Container:
     return made
 
 
+# Shrinking such worlds takes minutes; the world is small and is told in the failure.
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=150,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(worlds())
 def test_every_world_comes_to_rest_and_looks_the_same_twice(world: Fleet) -> None:
+    note("\n".join(told(world)))
     converge(world)
+
+
+def told(world: Fleet) -> Iterator[str]:
+    """What there is, for a person who looks at a failure."""
+    for server in world.servers.values():
+        yield server.model_dump_json(exclude_defaults=True)
+    for key, host in world.hosts.items():
+        yield f"{key}: {world.toolboxes[key].spec} {host.silence} {host.snapshot.runtime_ok}"
+        yield from (f"  {each}" for each in host.snapshot.containers)

@@ -111,7 +111,7 @@ def _deployed(s: Situation, verdict: Verdict, message: str, generation: int) -> 
 def _reachable(s: Situation, verdict: Verdict, message: str, generation: int) -> Said:
     """Whether the wanted version answers: an older one that still serves does not count here."""
     handshake = s.match.handshake if s.match is not None else None
-    match s.at:
+    match _shown(s, verdict):
         case Stage.SERVING:
             reason = answer_reason(handshake) if handshake is not None and handshake.ok else _reason_before(s)
             return Said("Reachable", "True", reason, "", generation)
@@ -124,6 +124,11 @@ def _reachable(s: Situation, verdict: Verdict, message: str, generation: int) ->
             return Said("Reachable", "Unknown", verdict.reason, message, generation)
         case _:
             return Said("Reachable", "False", "NotRunning", "the wanted version does not run", generation)
+
+
+def _shown(s: Situation, verdict: Verdict) -> Stage:
+    """A create that is tried again is still the failure that is quoted."""
+    return Stage.FAILED if s.at is Stage.PREPARING and verdict.quoted else s.at
 
 
 def _reason_before(s: Situation) -> str:
@@ -184,7 +189,7 @@ def _fields(s: Situation, verdict: Verdict) -> dict[str, object]:
 def _phase(s: Situation, verdict: Verdict) -> Phase:
     if s.serving is not None:
         return "active"
-    at = s.at if s.match is not None or s.keeper is None or s.spec.running else s.kept_at
+    at = _shown(s, verdict) if s.match is not None or s.keeper is None or s.spec.running else s.kept_at
     word = phase(at, running=s.spec.running)
     if word == "starting" and verdict.mood != "moving":
         return "error" if verdict.mood == "stuck" else "stopped"
