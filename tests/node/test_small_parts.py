@@ -12,6 +12,7 @@ from toolkeeper.dtma.wire import SNAPSHOT
 from toolkeeper.errors import Invalid, Refused
 from toolkeeper.node.encoding import around_age, around_containers, joined
 from toolkeeper.node.enrolment import enrol
+from toolkeeper.node.entry import presses
 from toolkeeper.node.masking import Mask
 from toolkeeper.node.process_executables import find_npm, find_pypi
 from toolkeeper.node.process_launch import Filling, size
@@ -19,7 +20,7 @@ from toolkeeper.node.requirements import requirements
 from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.slots import Slots
 from toolkeeper.planning.instance import PackageSource
-from toolkeeper.planning.observed import Container, Snapshot
+from toolkeeper.planning.observed import Container, DockerState, Handshake, Snapshot
 
 # Masking
 
@@ -81,6 +82,44 @@ async def test_a_change_of_one_installation_leaves_the_others_in_peace() -> None
 
 
 @pytest.mark.anyio
+async def test_progress_alone_is_told_after_a_moment() -> None:
+    revisions = Revisions("boot", linger=0, patience=0.01)
+    waiting = asyncio.create_task(revisions.wait("test", "boot:0", 30))
+    await asyncio.sleep(0)
+    revisions.bump("test", pressing=False)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    async with asyncio.timeout(5):
+        await waiting
+    assert revisions.current("test") == "boot:1"
+
+
+@pytest.mark.anyio
+async def test_news_that_presses_is_told_at_once_and_takes_progress_along() -> None:
+    revisions = Revisions("boot", linger=0, patience=60)
+    waiting = asyncio.create_task(revisions.wait("test", "boot:0", 30))
+    await asyncio.sleep(0)
+    revisions.bump("test", pressing=False)
+    revisions.bump("test")
+    async with asyncio.timeout(5):
+        await waiting
+    assert revisions.current("test") == "boot:2"
+
+
+@pytest.mark.anyio
+async def test_whoever_lacks_only_progress_waits_for_news() -> None:
+    revisions = Revisions("boot", linger=0, patience=60)
+    revisions.bump("test")
+    revisions.bump("test", pressing=False)
+    lacks_progress = asyncio.create_task(revisions.wait("test", "boot:1", 30))
+    async with asyncio.timeout(5):
+        await revisions.wait("test", "boot:0", 30)  # lacks news
+        assert not lacks_progress.done()
+        revisions.bump("test")
+        await lacks_progress
+
+
+@pytest.mark.anyio
 async def test_nobody_waits_for_an_agent_that_stops() -> None:
     revisions = Revisions("boot")
     waiting = asyncio.create_task(revisions.wait("test", "boot:0", 30))
@@ -88,6 +127,55 @@ async def test_nobody_waits_for_an_agent_that_stops() -> None:
     revisions.close()
     async with asyncio.timeout(5):
         await waiting
+
+
+# What presses
+
+
+def some(state: DockerState, *, ok: bool | None = None, error_reason: str = "") -> Container:
+    return Container(
+        name="tk_test_default_time_01234567",
+        installation="test",
+        namespace="default",
+        server="time",
+        hash="h",
+        renderer=1,
+        state=state,
+        error_reason=error_reason,
+        handshake=None if ok is None else Handshake(ok=ok, reason="Reachable" if ok else "ConnectionRefused"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, some("pending")),
+        (some("pending"), some("building")),
+        (some("created"), some("running")),
+        (some("running"), some("running", ok=False)),
+        (some("running", ok=True), some("removing", ok=True)),
+    ],
+)
+def test_a_container_on_its_way_presses_nobody(before: Container | None, after: Container) -> None:
+    assert not presses(before, after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (some("running"), some("running", ok=True)),
+        (some("running", ok=True), some("running", ok=False)),
+        (some("running", ok=True), some("running")),
+        (some("running"), some("exited")),
+        (some("removing"), None),
+        (some("created"), some("created", error_reason="StartFailed")),
+        (some("building"), some("failed", error_reason="BuildFailed")),
+    ],
+)
+def test_what_answers_stops_answering_ends_or_fails_presses(
+    before: Container | None, after: Container | None
+) -> None:
+    assert presses(before, after)
 
 
 # Slots

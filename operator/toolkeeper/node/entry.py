@@ -31,6 +31,7 @@ _DOING: dict[Verb, str] = {
     "restart": "restarting",
     "remove": "draining",
 }
+_ON_ITS_WAY = frozenset({"pending", "pulling", "building", "created", "removing"})
 _STARTED = frozenset({"running", "paused", "restarting"})
 _PROBED = frozenset({"running", "paused", "removing"})
 
@@ -114,6 +115,20 @@ def compose(entry: Entry) -> Container | None:
         progress=entry.mask(container.progress)[:2048],
         last_log=tuple(entry.mask(line)[:2048] for line in container.last_log[-20:]),
     )
+
+
+def presses(before: Container | None, after: Container | None) -> bool:
+    """Whether somebody may want to act on the change at once: not while a container is only on its way."""
+    if after is None or after.error_reason:
+        return True
+    if after.state in _ON_ITS_WAY:
+        return False
+    known_to_answer = before is not None and _answers(before)
+    return after.state != "running" or known_to_answer or _answers(after)
+
+
+def _answers(container: Container) -> bool:
+    return container.handshake is not None and container.handshake.ok
 
 
 def _composed(entry: Entry) -> Container | None:

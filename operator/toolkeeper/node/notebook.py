@@ -46,7 +46,7 @@ class Notebook:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
                 Path(path).chmod(0o600)
             self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
         except (sqlite3.Error, OSError) as exc:
             raise ToolkeeperError(f"{path} cannot be used: {exc}") from exc
 
@@ -59,8 +59,12 @@ class Notebook:
         return dict(self._db.execute("SELECT installation, epoch FROM epochs"))
 
     def keep_epoch(self, installation: str, epoch: int) -> None:
-        """On disk when this returns."""
-        self._db.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?)", (installation, epoch))
+        """On disk when this returns, unlike a page: a lost one is asked for again, a lost epoch lets two lead."""
+        self._db.execute("PRAGMA synchronous=FULL")
+        try:
+            self._db.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?)", (installation, epoch))
+        finally:
+            self._db.execute("PRAGMA synchronous=NORMAL")
 
     def pages(self) -> dict[str, Page]:
         """Container → its page. One that cannot be read (an older version wrote it) is as good as none."""

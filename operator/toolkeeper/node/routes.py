@@ -60,12 +60,13 @@ _WRITE = _errors(404, 408, 409, 413, 503)
 _BODY = _errors(400, 408, 409, 413, 503)
 
 
-def _the_node(request: Request) -> Node:
+async def _the_node(request: Request) -> Node:
+    # A coroutine, like the next: what is none would be called in a thread, once for each request.
     node: Node = request.app.state.node
     return node
 
 
-def _the_claim(
+async def _the_claim(
     installation: Annotated[
         str,
         Header(alias=INSTALLATION_HEADER, pattern=DNS_LABEL, max_length=63, description="Who writes."),
