@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Invalid, Refused, ToolkeeperError
-from toolkeeper.node.docker_runtime import DockerRuntime
 from toolkeeper.node.docker_settings import DockerSettings
-from toolkeeper.node.process_runtime import ProcessRuntime
 from toolkeeper.node.runtime import Runtime
 from toolkeeper.node.settings import NodeSettings
 from toolkeeper.telemetry.logs import Log
+
+if TYPE_CHECKING:
+    from toolkeeper.node.docker_runtime import DockerRuntime
 
 ASK_SECONDS = 10.0
 BRIDGE_REMEDY = (
@@ -56,16 +58,8 @@ async def choose(
 
     Raises Refused or Unreachable when that one cannot be used; `auto` falls back to processes and says why.
     """
-    process = ProcessRuntime(
-        settings.state_dir / "process",
-        clock=clock,
-        new_id=new_id,
-        settings=environ,
-        cache=settings.cache_dir,
-        log=log,
-    )
     if settings.runtime == "process":
-        return await _opened(process, "it was asked for")
+        return await _opened(_process(settings, clock, environ, new_id, log), "it was asked for")
     problem = _obstacle(settings)
     if settings.runtime == "docker" and problem:
         raise Refused(problem, reason="RuntimeUnsupported")
@@ -77,6 +71,7 @@ async def choose(
         if not problem:
             return Chosen(docker, "its daemon answers and its containers can be reached")
         await docker.aclose()
+    process = _process(settings, clock, environ, new_id, log)
     return await _opened(process, f"Docker cannot be used: {problem}")
 
 
@@ -94,9 +89,29 @@ def in_bridge_container(root: Path = Path("/")) -> bool:
     return any(mark.exists() for mark in marks) and not any(bridges)
 
 
+# Each runtime is imported where it is chosen: a node has one, and pays for one.
+
+
+def _process(
+    settings: NodeSettings, clock: Clock, environ: Mapping[str, str], new_id: Callable[[], str], log: Log
+) -> Runtime:
+    from toolkeeper.node.process_runtime import ProcessRuntime  # noqa: PLC0415 - as above
+
+    return ProcessRuntime(
+        settings.state_dir / "process",
+        clock=clock,
+        new_id=new_id,
+        settings=environ,
+        cache=settings.cache_dir,
+        log=log,
+    )
+
+
 def _docker(
     settings: NodeSettings, clock: Clock, environ: Mapping[str, str], chance: random.Random
 ) -> DockerRuntime:
+    from toolkeeper.node.docker_runtime import DockerRuntime  # noqa: PLC0415 - as above
+
     try:
         addresses = IPv4Network(settings.docker_addresses)
     except ValueError as exc:
