@@ -52,10 +52,9 @@ def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> ProcessRuntime:
         settings["PATH"] = str(bare)
     elif shutil.which("node") is None:
         pytest.skip("this machine has no Node")
-    runtime = ProcessRuntime(
+    return ProcessRuntime(
         tmp_path / "process", clock=SystemClock(), new_id=lambda: secrets.token_hex(16), settings=settings
     )
-    return runtime
 
 
 async def test_the_quick_start_servers_answer(runtime: ProcessRuntime) -> None:
