@@ -230,6 +230,23 @@ def test_an_exclusive_server_is_not_created_while_another_toolbox_may_have_it() 
     assert decide(make_world(server)).plan.steps == ()
 
 
+@pytest.mark.parametrize("state", ["exited", "failed", "created"])
+def test_an_exclusive_server_is_not_started_while_another_toolbox_may_have_it(state: Any) -> None:
+    server = make_server(exclusive=True)
+    here = make_container(server, state=state, handshake=None, age=999.0)
+    found = decide(make_world(make_wanted(server, elsewhere=True), observation=make_snapshot(here)))
+    assert found.plan.steps == ()
+
+
+def test_where_an_exclusive_server_may_still_run_is_remembered() -> None:
+    first, _ = settled(make_server(), make_container(make_server()))
+    moved = make_server(exclusive=True, toolbox_ref="west", generation=2, status=first.status)
+    west = make_toolbox("west")
+    waiting = decide(make_world(make_wanted(moved, elsewhere=True), toolbox=west)).servers[0]
+    assert waiting.status.toolbox == "default/box"
+    assert decide(make_world(waiting, toolbox=west)).servers[0].status.toolbox == "default/west"
+
+
 # Statuses -------------------------------------------------------------------------------------------------------------
 
 

@@ -211,6 +211,26 @@ def test_a_deleted_server_of_a_vanished_toolbox_is_let_go_only_by_force() -> Non
     assert released(remembered(forced, "gone"), [box("box")])
 
 
+@pytest.mark.parametrize(
+    ("silence", "where"),
+    [
+        (Unreachable("ToolboxUnreachable"), "WaitingForToolboxes"),
+        (Unreachable("ToolboxUnreachable", held=frozenset()), "west"),
+        (make_snapshot(), "west"),
+    ],
+)
+def test_what_must_not_run_twice_is_not_moved_before_its_old_home_was_seen(
+    silence: Observation, where: str
+) -> None:
+    server = remembered(make_server("a", toolbox_ref="west", exclusive=True), "east")
+    assert placed([server], [box("east"), box("west")], {"east": silence}) == {"a": where}
+
+
+def test_what_may_run_twice_is_moved_at_once() -> None:
+    server = remembered(make_server("a", toolbox_ref="west"), "east")
+    assert placed([server], [box("east"), box("west")], {"east": Unreachable("NeverSeen")}) == {"a": "west"}
+
+
 def test_every_server_gets_an_answer_even_without_any_toolbox() -> None:
     servers = [
         make_server("a"),

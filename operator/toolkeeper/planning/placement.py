@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from toolkeeper.planning.globs import admits
 from toolkeeper.planning.load import NOTHING, Load, fits, load_of, room
 from toolkeeper.planning.observed import Observation, Snapshot, Unreachable
+from toolkeeper.planning.situation import never_twice
 from toolkeeper.planning.world import Policy
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FORCE_DELETE, Key
@@ -186,13 +187,8 @@ def _newcomer(server: MCPServer, known: _Map) -> Placement:
     candidates = _candidates(server, known)
     if not candidates:
         return Placement(None, "NoToolboxMatches", "no toolbox has these labels and admits this namespace")
-    if server.spec.toolbox_selector is not None:
-        unseen = _unseen(candidates, known)
-        if unseen:
-            names = ", ".join(each.metadata.name for each in unseen)
-            return Placement(
-                None, "WaitingForToolboxes", f"it may already run on one that was not seen yet: {names}"
-            )
+    if waiting := _waits(server, candidates, known):
+        return waiting
     draining = [each for each in candidates if each.spec.drain and _is_here(each, server, known)]
     refusals: dict[str, tuple[str, str]] = {}
     free: list[tuple[float, Key]] = []
@@ -211,6 +207,26 @@ def _newcomer(server: MCPServer, known: _Map) -> Placement:
     reasons = {reason for reason, _ in refusals.values()}
     told = "; ".join(f"{name}: {why}" for name, (_, why) in sorted(refusals.items()))
     return Placement(None, reasons.pop() if len(reasons) == 1 else "NoToolboxFits", told)
+
+
+def _waits(server: MCPServer, candidates: Sequence[Toolbox], known: _Map) -> Placement | None:
+    """Not knowing where it may run already; None when nothing of that matters is unknown."""
+    suspects = [
+        *(candidates if server.spec.toolbox_selector is not None else ()),
+        *_former_home(server, known),
+    ]
+    names = sorted({each.metadata.name for each in _unseen(suspects, known)})
+    if not names:
+        return None
+    return Placement(
+        None, "WaitingForToolboxes", f"it may already run on one that was not seen yet: {', '.join(names)}"
+    )
+
+
+def _former_home(server: MCPServer, known: _Map) -> list[Toolbox]:
+    """Where a server that must never run twice was last: unless that was seen without it, it may still run there."""
+    boxes = known.toolboxes.values() if never_twice(server.spec) else ()
+    return [each for each in boxes if _is_remembered(each, server)]
 
 
 def _unseen(candidates: Sequence[Toolbox], known: _Map) -> list[Toolbox]:

@@ -14,7 +14,7 @@ from toolkeeper.planning.failures import answer_reason
 from toolkeeper.planning.history import extended
 from toolkeeper.planning.lifecycle import Stage, phase
 from toolkeeper.planning.observed import Container, Handshake
-from toolkeeper.planning.situation import Situation, Verdict
+from toolkeeper.planning.situation import ELSEWHERE, Situation, Verdict
 from toolkeeper.planning.statuses import LONGEST, Said, changed_conditions, word
 from toolkeeper.planning.toolpins import pinned
 from toolkeeper.planning.unplaced import unplaced
@@ -168,7 +168,8 @@ def _fields(s: Situation, verdict: Verdict) -> dict[str, object]:
     server, status = s.wanted.server, s.wanted.server.status
     fields: dict[str, object] = {
         "observed_generation": server.metadata.generation,
-        "toolbox": s.home,
+        # Where it may still run is what must be remembered, until that is ruled out.
+        "toolbox": (verdict.reason == ELSEWHERE and status.toolbox) or s.home,
         "memory": s.memory if verdict.memory is None else verdict.memory,
         "wanted_hash": s.wanted_hash,
     }

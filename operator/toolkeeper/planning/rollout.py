@@ -19,7 +19,7 @@ from toolkeeper.planning.naming import hash8
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.plan import Step
 from toolkeeper.planning.repair import drifted
-from toolkeeper.planning.situation import FRESH, Situation, Verdict
+from toolkeeper.planning.situation import ELSEWHERE, FRESH, Situation, Verdict
 from toolkeeper.planning.toolpins import blocked
 
 Check = Callable[[Situation], Verdict | None]
@@ -38,6 +38,13 @@ def roll_out(s: Situation) -> Verdict:
             verdict, reason="RollingOut", message="what is no longer wanted is being removed", mood="moving"
         )
     return replace(verdict, steps=(*s.remove(s.strays, "it is no longer wanted"), *verdict.steps))
+
+
+def _rules_out_others(s: Situation) -> Verdict | None:
+    """It must not run twice, so it is not created or started here while another toolbox may have it."""
+    if not (s.wanted.elsewhere and s.never_twice) or s.at in ALIVE:
+        return None
+    return Verdict(False, ELSEWHERE, "it must not run twice, and another toolbox may still have it")
 
 
 def _takes_over(s: Situation) -> Verdict | None:
@@ -144,10 +151,6 @@ def _absent(s: Situation) -> Verdict | None:
     """Nothing of the wanted version is there."""
     if s.at is not Stage.ABSENT:
         return None
-    if s.wanted.elsewhere and s.never_twice:
-        return Verdict(
-            False, "WaitingForOtherToolbox", "it must not run twice, and another toolbox may still have it"
-        )
     if s.one_at_a_time and any(s.stage(each) in ALIVE for each in s.strays):
         return Verdict(False, "RollingOut", "what ran before is being removed")
     if s.keeper is None:
@@ -176,4 +179,12 @@ def _creating(s: Situation, because: str) -> Verdict:
     return Verdict(False, "Creating", "the container is being created", steps=(s.create(because),))
 
 
-CHECKS: tuple[Check, ...] = (drifted, _takes_over, _rolled_back, _failed_the_gate, _stands_alone, _absent)
+CHECKS: tuple[Check, ...] = (
+    _rules_out_others,
+    drifted,
+    _takes_over,
+    _rolled_back,
+    _failed_the_gate,
+    _stands_alone,
+    _absent,
+)

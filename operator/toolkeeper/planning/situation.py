@@ -17,6 +17,8 @@ from toolkeeper.resources.mcpserver import MCPServer, MCPServerSpec, RolloutReco
 from toolkeeper.resources.toolbox import Toolbox
 
 FRESH = ServerMemory()
+ELSEWHERE = "WaitingForOtherToolbox"
+"""The reason of a server that must not run twice and may still run on another toolbox."""
 
 Mood = Literal["resting", "moving", "stuck"]
 """Nothing to do; on its way (`Reconciling`); until somebody acts (`Stalled`)."""
@@ -124,7 +126,7 @@ class Situation:
     @property
     def never_twice(self) -> bool:
         """Whether not even a move between toolboxes may have two of it."""
-        return self.spec.exclusive or any(not volume.read_only for volume in self.spec.volumes)
+        return never_twice(self.spec)
 
     def stage(self, container: Container) -> Stage:
         """Where any of its containers stands."""
@@ -173,6 +175,11 @@ class Situation:
             for each in containers
             if each is not None and each.state != "removing"
         )
+
+
+def never_twice(spec: MCPServerSpec) -> bool:
+    """Whether two containers of it must never run at a time, wherever they are."""
+    return spec.exclusive or any(not volume.read_only for volume in spec.volumes)
 
 
 def survey(
