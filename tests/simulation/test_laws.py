@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from simulation import schedule
 from simulation.play import play
 from simulation.schedule import Schedule
@@ -48,7 +49,9 @@ def test_a_seed_replays_the_same_run() -> None:
     assert play(schedule.draw(7)).trace == play(schedule.draw(7)).trace
 
 
-@pytest.mark.skipif("TOOLKEEPER_SEED" not in os.environ, reason="set TOOLKEEPER_SEED to the seed of a failing run")
+@pytest.mark.skipif(
+    "TOOLKEEPER_SEED" not in os.environ, reason="set TOOLKEEPER_SEED to the seed of a failing run"
+)
 def test_replays_one_seed() -> None:
     seed = os.environ["TOOLKEEPER_SEED"]
     _holds(play(_named(seed)), seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from simulation import schedule
 from simulation.mutants import MUTANTS
 from simulation.play import play

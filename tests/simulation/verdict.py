@@ -48,7 +48,9 @@ def _gone(run: Run, name: str, server: object) -> None:
         for toolbox in run.boxes.values():
             left = [volume for volume in toolbox.volumes if f"_{name}_" in volume]
             if left and not run.lost_status:
-                run.oracles.violated(6, f"{name} was deleted with reclaim: Delete and left {left} on {toolbox.name}")
+                run.oracles.violated(
+                    6, f"{name} was deleted with reclaim: Delete and left {left} on {toolbox.name}"
+                )
 
 
 def _as_declared(run: Run, name: str, spec: Spec, server: MCPServer) -> None:

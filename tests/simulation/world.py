@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 
@@ -17,7 +17,7 @@ from simulation.oracles import INSTALLATION, Oracles, Violation
 from simulation.schedule import BROKEN, IMAGES, ONE_AT_A_TIME, SETTLED, STORM, Deed, Schedule, Spec
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, Fenced, NotFound, ToolkeeperError
-from toolkeeper.planning.desired import RENDERERS, render, secret_uses
+from toolkeeper.planning.desired import RENDERERS, Rendered, render, secret_uses
 from toolkeeper.planning.drift import expected
 from toolkeeper.planning.instance import Instance
 from toolkeeper.planning.observed import Snapshot
@@ -276,6 +276,8 @@ class Run:
     lost_status: bool = False
     changed: dict[str, float] = field(default_factory=dict)
     """Server → when people last changed it."""
+    _drawn: dict[tuple[object, ...], tuple[object, Rendered]] = field(default_factory=dict)
+    """With each the spec, so that its id stays its own."""
     _wanted: dict[tuple[object, ...], frozenset[str]] = field(default_factory=dict)
     restless: set[str] = field(default_factory=set)
     """Servers that once ran a version which serves for a while and crashes: with it there is no rest."""
@@ -487,12 +489,21 @@ class Run:
         self.oracles.said(f"{action.because} {action.detail}", "the log of actions")
 
     def planner(self) -> Planner:
-        """What operators that start now decide with."""
-        planner = self.subject.planner
-        if not self.upgraded:
-            return planner
-        newer: Any = partial(planner.render, renderers={**RENDERERS, 2: _render_2})  # type: ignore[call-arg]
-        return replace(planner, render=newer)
+        """What operators that start now decide with. Rendering is pure and slow: each spec is rendered once per run."""
+        render: Any = self.subject.planner.render
+        if self.upgraded:
+            render = partial(render, renderers={**RENDERERS, 2: _render_2})
+
+        def rendered(server: MCPServer, **how: Any) -> Rendered:
+            secrets = tuple(sorted(how["secrets"].items()))
+            restart = server.metadata.annotations.get(RESTARTED_AT)
+            features = how.get("node_features", frozenset())
+            token = (server.key, id(server.spec), restart, secrets, features, self.upgraded)
+            if token not in self._drawn:
+                self._drawn[token] = (server.spec, render(server, **how))
+            return self._drawn[token][1]
+
+        return replace(self.subject.planner, render=cast("Any", rendered))
 
     # Deeds.
 

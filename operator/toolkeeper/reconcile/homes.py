@@ -201,9 +201,7 @@ class Homes:
         return self.place(tuple(servers), tuple(toolboxes), observations, self.policy)
 
     def _is_remembered(self, server: Key, toolbox: Key) -> bool:
-        names = self._remembered.get(server, ())
-        own = toolbox.namespace == server.namespace
-        return (toolbox.name if own else f"{toolbox.namespace}/{toolbox.name}") in names
+        return f"{toolbox.namespace}/{toolbox.name}" in self._remembered.get(server, ())
 
 
 def _door(toolbox: Toolbox) -> tuple[object, ...]:

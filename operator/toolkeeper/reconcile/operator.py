@@ -173,7 +173,7 @@ class Operator:
             self._queue.add(key, priority)
 
     def _wrote(self, resource: Resource) -> None:
-        """A status of ours changed: connections say whether their server and their toolbox are ready."""
+        """It is another than before: connections say whether their server is ready and their toolbox admits them."""
         for key, connection in self._inventory.connections.items():
             if binds(connection, resource):
                 self._queue.add(key)

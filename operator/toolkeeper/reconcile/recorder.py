@@ -72,7 +72,9 @@ class Recorder:
         """The store did not answer."""
         self._log.warning("store", what=what, error=str(error))
 
-    def wrote(self, resource: Resource, error: ToolkeeperError | None) -> None:
+    def wrote(
+        self, resource: Resource, error: ToolkeeperError | None, *, before: Resource | None = None
+    ) -> None:
         """A status was written, or not."""
         outcome = "written" if error is None else type(error).__name__.lower()
         self._metrics.status_writes.labels(resource.kind, outcome).inc()
@@ -80,13 +82,12 @@ class Recorder:
             self._log.info("status not written", **_names(resource.key), outcome=outcome, error=str(error))
         elif isinstance(resource, MCPServer):
             self._ready(resource)
+            if isinstance(before, MCPServer):
+                self._rolled_out(before, resource)
 
     def emitted(self, event: Event) -> None:
         """An event was emitted."""
         self._metrics.events.labels(event.reason).inc()
-        if event.reason in DEPLOYED:
-            outcome = DEPLOYED[event.reason]
-            self._metrics.deployments.labels(outcome, event.reason).inc()
         self._log.info("event", **_names(event.key), reason=event.reason, message=event.message)
 
     def released(self, server: MCPServer) -> None:
@@ -188,6 +189,12 @@ class Recorder:
             self._metrics.to_ready.observe(self._clock.monotonic() - known[1])
             del self._since[server.key]
 
+    def _rolled_out(self, before: MCPServer, after: MCPServer) -> None:
+        """Each rollout that ended is a record of its own at the end of the history."""
+        latest = after.status.history[-1:]
+        if latest and latest != before.status.history[-1:]:
+            self._metrics.deployments.labels(latest[0].outcome, latest[0].reason).inc()
+
     def _act(self, action: str, key: Key, because: str) -> None:
         self._actions.record(
             Action(
@@ -199,10 +206,6 @@ class Recorder:
                 because=because,
             )
         )
-
-
-DEPLOYED = {"Ready": "succeeded", "RolledOut": "succeeded", "RolledBack": "rolled back"}
-"""Events that end a deployment."""
 
 
 def _fell(before: MCPServer, after: MCPServer) -> bool:

@@ -10,6 +10,7 @@ from toolkeeper.reconcile.planner import Planner
 from toolkeeper.reconcile.ports import Resource, Store
 from toolkeeper.reconcile.recorder import Recorder
 from toolkeeper.resources.agentconnection import AgentConnection
+from toolkeeper.resources.conditions import is_true
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, Key
 from toolkeeper.resources.toolbox import Toolbox
@@ -69,6 +70,16 @@ class Statuses:
             return False
         self._recorder.released(server)
         return False
+
+
+def matters_to_connections(before: Resource | None, after: MCPServer) -> bool:
+    """Whether a connection may read something else in the status of this server now."""
+    return not isinstance(before, MCPServer) or _told(before) != _told(after)
+
+
+def _told(server: MCPServer) -> tuple[object, ...]:
+    status = server.status
+    return is_true(status.conditions, "Ready"), status.toolbox, status.tools
 
 
 def binds(connection: AgentConnection, resource: Resource) -> bool:

@@ -25,6 +25,7 @@ from toolkeeper.reconcile.leadership import Leadership
 from toolkeeper.reconcile.planner import Broken, Planner, decide_around
 from toolkeeper.reconcile.ports import Claim, InstanceRequest, Resource, Store, ToolboxClient
 from toolkeeper.reconcile.recorder import Recorder
+from toolkeeper.reconcile.statuses import matters_to_connections
 from toolkeeper.reconcile.wanting import Renderings, wanted
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, Key
@@ -78,7 +79,7 @@ class ToolboxPass:
     relist: Callable[[], Awaitable[bool]]
     """Lists the store now; whether it shows everything."""
     wrote: Callable[[Resource], None]
-    """Called with each resource whose status changed."""
+    """Called with each server whose status now says something else to those who are connected."""
     clock: Clock
     _renderings: Renderings = field(init=False)
 
@@ -191,9 +192,11 @@ class ToolboxPass:
             notes.drop(resource.key, error)
             self.recorder.wrote(resource, error)
         else:
+            before = self.inventory.get(stored.key)
             self.inventory.put(stored)
-            self.recorder.wrote(stored, None)
-            self.wrote(stored)
+            self.recorder.wrote(stored, None, before=before)
+            if isinstance(stored, MCPServer) and matters_to_connections(before, stored):
+                self.wrote(stored)
 
     async def _hold(self, key: Key, notes: _Notes) -> None:
         """Our finalizer, before the first create: whatever is deleted from now on, is cleaned up."""

@@ -13,9 +13,11 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -204,3 +206,13 @@ async def soon(condition: Callable[[], bool], *, within: float = 600.0, step: fl
 def never() -> Awaitable[None]:
     """Something that never happens."""
     return asyncio.get_running_loop().create_future()
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Decorator: an async test that runs in virtual time."""
+
+    @wraps(test)
+    def timeless(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run(lambda: test(*args, **kwargs))
+
+    return timeless
