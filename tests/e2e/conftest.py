@@ -1,4 +1,4 @@
-"""One control plane for all end-to-end tests; each test has servers of its own on it."""
+"""A control plane for the end-to-end tests of a module; each test has servers of its own on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.rig.plane import Plane, running
 from e2e.rig import Rig, build_tiny
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def plane(docker_engine: docker.DockerClient, base_python: str) -> Iterator[Plane]:
     build_tiny(docker_engine, base_python)
     with closing(Engine()) as engine, running(engine, f"e2e{os.getpid()}") as plane:

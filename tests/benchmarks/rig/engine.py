@@ -65,18 +65,27 @@ class Engine:
             self._mine.connection = None
 
     def _sent(self, method: str, path: str, body: str | bytes | None, headers: dict[str, str]) -> Json:
-        connection = getattr(self._mine, "connection", None)
-        if connection is None:
-            connection = self._mine.connection = _UnixConnection(str(self.socket))
-        connection.request(method, API + path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
+        try:
+            answer, content = self._exchange(method, path, body, headers)
+        except ConnectionError:  # kept open for long, and closed by the daemon meanwhile
+            self.close()
+            answer, content = self._exchange(method, path, body, headers)
         if answer.status >= 400:
             raise EngineError(f"{method} {path}: {answer.status} {content.decode(errors='replace').strip()}")
         try:
             return json.loads(content) if content else None
         except ValueError:
             return content.decode(errors="replace")
+
+    def _exchange(
+        self, method: str, path: str, body: str | bytes | None, headers: dict[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        connection = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._mine.connection = _UnixConnection(str(self.socket))
+        connection.request(method, API + path, body, headers)
+        answer: http.client.HTTPResponse = connection.getresponse()
+        return answer, answer.read()
 
     def create(self, name: str, body: Json) -> str:
         """Make a container; returns its id."""
