@@ -26,7 +26,6 @@ TELLING: Final = frozenset(
     {"create", "start", "die", "stop", "pause", "unpause", "oom", "update", "rename", "destroy"}
 )
 """Events of a container after which it may look different."""
-MADE: Final = frozenset({"create", "start"})
 
 
 @dataclass
@@ -116,8 +115,6 @@ class Watch:
         if kind == "container" and action in TELLING:
             self._seen.pop(str(actor.get("ID")), None)
             names = [attributes.get("name", ""), attributes.get("oldName", "").removeprefix("/")]
-            if action in MADE and names[0] in self.making:
-                return []  # whoever makes it looks at it at the end
             return [name for name in names if self._mark(name, attributes) is not None]
         if kind == "network":
             return self._on_network(action, attributes)

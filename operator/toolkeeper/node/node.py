@@ -36,7 +36,7 @@ class Node:
         self._claims = Claims(notebook)
         self._ledger = Ledger(clock=clock, notebook=notebook, revisions=Revisions(boot))
         self._works = Works(runtime, self._ledger, self._claims, clock=clock, tally=self.tally, log=log)
-        self._observer = Observer(runtime, self._ledger, log)
+        self._observer = Observer(runtime, self._ledger, log, will_look_at=self._works.will_look_at)
         self._prober = Prober(runtime, self._ledger, clock=clock, tally=self.tally, log=log)
         self._watching: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()

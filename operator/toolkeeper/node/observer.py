@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from toolkeeper.errors import ToolkeeperError, Unreachable
@@ -19,12 +20,18 @@ EVERYTHING = ""
 
 
 class Observer:
-    """Two tasks: one collects names that changed, one looks at them."""
+    """Two tasks: one collects names that changed, one looks at them, but for those that somebody else `will_look_at`.
 
-    def __init__(self, runtime: Runtime, ledger: Ledger, log: Log) -> None:
+    Making a container is a handful of changes, and a look at each would cost more than the making.
+    """
+
+    def __init__(
+        self, runtime: Runtime, ledger: Ledger, log: Log, *, will_look_at: Callable[[str], bool]
+    ) -> None:
         self._runtime = runtime
         self._ledger = ledger
         self._log = log
+        self._will_look_at = will_look_at
         self._dirty: set[str] = set()
         self._some = asyncio.Event()
         self.looked = asyncio.Event()
@@ -88,7 +95,8 @@ class Observer:
             self._ledger.saw(sight, look)
             self.looked.set()
             return
-        await asyncio.gather(*(self._look_at_one(name) for name in sorted(names)))
+        changed = (name for name in sorted(names) if not self._will_look_at(name))
+        await asyncio.gather(*(self._look_at_one(name) for name in changed))
 
     async def _look_at_one(self, name: str) -> None:
         look = self._ledger.look_begins()

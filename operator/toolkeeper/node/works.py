@@ -43,6 +43,8 @@ class _Job:
     entered_at: float = 0.0
     """When its present state began."""
     flush: asyncio.TimerHandle | None = None
+    concluding: bool = False
+    """Whether its last look at the container has begun."""
 
 
 class Works:
@@ -110,6 +112,11 @@ class Works:
         removal = self._begin(name, "remove", claim, _sketch_of(entry), ())
         removal.drain = drain
         self._spawn(name, removal, lambda: self._remove(name, previous, container_id, drain))
+
+    def will_look_at(self, name: str) -> bool:
+        """Whether it is being created: then it will be looked at once that is over, and nobody else needs to."""
+        job = self._jobs.get(name)
+        return job is not None and job.verb == "create" and not job.concluding
 
     async def remove_volume(self, claim: Claim, volume: str) -> None:
         """Remove a volume of that installation. Raises Refused, Conflict (in use), Unreachable."""
@@ -194,6 +201,7 @@ class Works:
         if self._jobs.get(name) is not job:
             return  # a removal has taken over
         if outcome != "cancelled":
+            job.concluding = True
             seen = await self._look_at(name)
             if job.verb == "create" and seen is not None and seen.container.volumes:
                 await self._look()  # it may have brought volumes
