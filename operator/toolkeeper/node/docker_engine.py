@@ -50,7 +50,8 @@ class Engine:
     def __init__(self, url: str, *, timeout: int = 60) -> None:
         self.url = url
         self.api = APIClient(base_url=url, version=OLDEST_API, timeout=timeout)
-        self.api.trust_env = False  # proxies and .netrc are for others; looking for them is a quarter of a call
+        # Proxies and .netrc are for others; looking for them is a quarter of a call.
+        self.api.trust_env = False
         self.api.mount("http+docker://", OneDaemon(f"http+{url}", timeout, max_pool_size=QUICK + SLOW))
         self._quick = ThreadPoolExecutor(QUICK, "docker")
         # What waits (pulls, stops, commits) must not keep the others from their turn.
