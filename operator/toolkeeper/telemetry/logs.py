@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal, Protocol, TextIO
 
@@ -62,7 +63,7 @@ def configured(
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info if format == "json" else _as_it_is,
+        tell_exceptions,
         hide_secrets,
         render,
     ]
@@ -78,17 +79,32 @@ def configured(
 def hide_secrets(logger: object, method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A structlog processor: values under telling names, and credentials inside texts, become `[hidden]`."""
     for name, value in record.items():
-        if SECRET_KEYS.search(name):
-            record[name] = HIDDEN
-        elif isinstance(value, str):
-            record[name] = hidden(value)
+        record[name] = _without_secrets(name, value)
     return record
+
+
+def tell_exceptions(
+    logger: object, method: str, record: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog processor: an exception becomes its traceback, so that no later step prints it unseen."""
+    error = record.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        record["exception"] = "".join(traceback.format_exception(error)).rstrip()
+    return record
+
+
+def _without_secrets(name: str, value: object) -> object:
+    if SECRET_KEYS.search(name):
+        return HIDDEN
+    if isinstance(value, str):
+        return hidden(value)
+    if isinstance(value, Mapping):
+        return {str(key): _without_secrets(str(key), each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_without_secrets("", each) for each in value]
+    return value if isinstance(value, int | float | None) else hidden(str(value))
 
 
 def hidden(text: str) -> str:
     """The text without what looks like a credential."""
     return SECRET_TEXT.sub(lambda match: f"{match['bearer'] or match['login']}{HIDDEN}", text)
-
-
-def _as_it_is(logger: object, method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return record

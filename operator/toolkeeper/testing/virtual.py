@@ -79,7 +79,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def run_until_complete(self, future: Any) -> Any:
         task = asyncio.ensure_future(future, loop=self)
         task.add_done_callback(self._stop_after)
-        self.run_forever()
+        try:
+            self.run_forever()
+        finally:
+            task.remove_done_callback(self._stop_after)
         return task.result()
 
     def run_forever(self) -> None:
