@@ -30,10 +30,10 @@ async def http(stand: Stand) -> AsyncIterator[httpx.AsyncClient]:
     """A stranger with the right token, who has claimed the installation."""
     transport = httpx.ASGITransport(stand.app, client=("192.0.2.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
-        await stand.client.claim(INSTALLATION, 0)
+        claim = await stand.client.claim(INSTALLATION, 0)
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         client.headers[INSTALLATION_HEADER] = INSTALLATION
-        client.headers[EPOCH_HEADER] = "1"
+        client.headers[EPOCH_HEADER] = str(claim.epoch)
         yield client
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import NotFound
+from toolkeeper.node.notebook import Notebook
 from toolkeeper.planning.observed import Handshake, Snapshot
 from toolkeeper.testing import tiny_mcp
 from toolkeeper.testing.fake_runtime import FakeRuntime
@@ -168,12 +169,27 @@ async def test_the_definitions_of_the_tools_are_kept_apart() -> None:
     assert definitions.tools_hash == found.tools_hash
 
 
+async def test_only_the_agent_that_was_claimed_speaks_to_a_server() -> None:
+    with listening() as port:
+        runtime = runtime_at(port)
+        async with standing(runtime) as stand, standing(runtime) as other:
+            await created(stand)
+            await stand.until(ready)
+            seen = await other.until(lambda now: now.containers)
+            assert handshake(seen) is None
+            await other.client.claim(INSTALLATION, 0)
+            await other.until(ready)
+
+
 async def test_a_restarted_agent_never_shows_a_healthy_server_as_never_probed(tmp_path: Path) -> None:
     with listening() as port:
         runtime = runtime_at(port, age=600)
         async with standing(runtime) as stand:
             await created(stand)
             await stand.until(ready)
-        # Without the notebook of the agent before: it has to probe before it says anything.
+        # Without the handshakes of the agent before: it has to probe before it says anything.
+        notebook = Notebook(tmp_path / "new.db")
+        notebook.keep_epoch(INSTALLATION, 1)
+        notebook.close()
         async with standing(runtime, tmp_path / "new.db") as stand:
             assert ready(await stand.client.state(INSTALLATION))

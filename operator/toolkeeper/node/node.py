@@ -38,6 +38,8 @@ class Node:
         self._works = Works(runtime, self._ledger, self._claims, clock=clock, tally=self.tally, log=log)
         self._observer = Observer(runtime, self._ledger, log, will_look_at=self._works.will_look_at)
         self._prober = Prober(runtime, self._ledger, clock=clock, tally=self.tally, log=log)
+        for installation in self._claims.installations():
+            self._prober.concerns(installation)
         self._watching: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
 
@@ -96,6 +98,7 @@ class Node:
     def claim(self, installation: str, expected: int) -> int:
         """Grant the next epoch. Raises Fenced."""
         epoch = self._claims.claim(installation, expected)
+        self._prober.concerns(installation)
         self._ledger.revisions.bump(installation)
         return epoch
 

@@ -38,7 +38,11 @@ _TRANSIENT = frozenset({"ConnectionRefused", "Timeout"})
 
 
 class Prober:
-    """Follows every running container of the ledger."""
+    """Follows the running containers of the installations that have claimed this node.
+
+    Those of others belong to another agent on this host, such as the one that `up` brings along; a stdio server that
+    two agents spoke to at once would answer neither.
+    """
 
     def __init__(self, runtime: Runtime, ledger: Ledger, *, clock: Clock, tally: Tally, log: Log) -> None:
         self._runtime = runtime
@@ -52,7 +56,15 @@ class Prober:
         self._following: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._first: dict[str, asyncio.Event] = {}
         self._closed = False
+        self._claimed: set[str] = set()
         ledger.listen(self._notice)
+
+    def concerns(self, installation: str) -> None:
+        """That installation has claimed this node, now or before."""
+        if installation not in self._claimed:
+            self._claimed.add(installation)
+            for entry in self._ledger.entries(installation):
+                self._notice(entry)
 
     async def settle(self, seconds: float) -> None:
         """Until every server that runs now was probed once by us or by the agent before us, or `seconds` are over.
@@ -75,7 +87,7 @@ class Prober:
         await self._client.aclose()
 
     def _notice(self, entry: Entry) -> None:
-        if self._closed:
+        if self._closed or entry.installation not in self._claimed:
             return
         seen = entry.seen
         running = seen is not None and entry.view is not None and entry.view.state == "running"
