@@ -74,9 +74,7 @@ async def test_a_crashing_server_is_reported_with_exit_code_and_left_to_docker(r
 
 
 async def test_foreign_containers_are_counted_and_never_touched(rig: Rig) -> None:
-    foreign = rig.engine.containers.run(
-        TINY, name=f"foreign-{rig.plane.installation}", detach=True
-    )
+    foreign = rig.engine.containers.run(TINY, name=f"foreign-{rig.plane.installation}", detach=True)
     try:
         rig.declare("beside")
         await rig.ready("beside")
