@@ -40,6 +40,17 @@ class Home:
     facts: tuple[object, ...] = ()
     """What placement depends on."""
 
+    def refused(self, server: Key, spec_hash: str, now: float) -> tuple[str, str] | None:
+        """Why the toolbox did not accept this version of it (reason, message), as long as that is believed."""
+        known = self.refusals.get(server)
+        if known is None:
+            return None
+        refused_hash, reason, message, until = known
+        if refused_hash != spec_hash or now >= until:
+            del self.refusals[server]
+            return None
+        return reason, message
+
 
 @dataclass(slots=True, kw_only=True)
 class Homes:
@@ -60,6 +71,8 @@ class Homes:
     """Where the watches run."""
     _homes: dict[Key, Home] = field(default_factory=dict)
     _placements: Mapping[Key, Placement] = field(default_factory=dict)
+    _assigned: dict[Key, set[Key]] = field(default_factory=dict)
+    """Toolbox → servers that belong to it."""
     _stale: bool = True
     _where: dict[Key, set[Key]] = field(default_factory=dict)
     """Server → toolboxes that were last seen with it."""
@@ -75,6 +88,10 @@ class Homes:
         if self._stale:
             self._stale = False
             before, self._placements = self._placements, self._placed()
+            self._assigned = {}
+            for key, placement in self._placements.items():
+                if placement.toolbox is not None:
+                    self._assigned.setdefault(placement.toolbox, set()).add(key)
             for key, old in before.items():
                 if old.toolbox is not None and self._placements.get(key) != old:
                     self.concerns(old.toolbox, Priority.EDIT)
@@ -86,6 +103,14 @@ class Homes:
     def placement(self, server: Key) -> Placement | None:
         """Where one server belongs."""
         return self.placements().get(server)
+
+    def servers_of(self, toolbox: Key) -> list[Key]:
+        """The servers that belong to it or were last seen there, sorted."""
+        self.placements()
+        home = self._homes.get(toolbox)
+        return sorted(
+            self._assigned.get(toolbox, set()) | (home.residents if home is not None else frozenset())
+        )
 
     def concerned_with(self, server: Key) -> list[Key]:
         """The toolbox that it belongs to and those that have something of it, sorted."""

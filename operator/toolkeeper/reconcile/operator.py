@@ -18,6 +18,7 @@ from toolkeeper.errors import Fenced, ToolkeeperError
 from toolkeeper.planning.world import Policy
 from toolkeeper.reconcile.backoff import Backoff, jittered
 from toolkeeper.reconcile.executor import Executor, ExecutorSettings
+from toolkeeper.reconcile.gathering import Gathering
 from toolkeeper.reconcile.homes import Homes
 from toolkeeper.reconcile.inventory import Difference, Inventory
 from toolkeeper.reconcile.keyring import Keyring
@@ -94,12 +95,20 @@ class Operator:
             settings=settings.watch,
             broken=self._recorder.failed,
         )
+        self._gathering = Gathering(
+            inventory=self._inventory,
+            homes=self._homes,
+            keyring=self._keyring,
+            render=self._planner.render,
+            policy=policy,
+            clock=clock,
+        )
         self._pass = ToolboxPass(
             store=store,
             inventory=self._inventory,
             homes=self._homes,
+            gathering=self._gathering,
             planner=self._planner,
-            policy=policy,
             keyring=self._keyring,
             executor=self._executor,
             leadership=self._leadership,
@@ -158,7 +167,7 @@ class Operator:
     def _rotated(self, namespace: str, secret: str) -> None:
         """A secret that somebody uses has another value now, or none."""
         for key, server in self._inventory.servers.items():
-            if key.namespace == namespace and any(name == secret for name, _ in self._pass.uses(server)):
+            if key.namespace == namespace and any(name == secret for name, _ in self._gathering.uses(server)):
                 self._concerns(key, Priority.EDIT)
 
     def _concerns(self, key: Key, priority: Priority) -> None:
@@ -263,7 +272,7 @@ class Operator:
         for gone in difference.removed:
             self._queue.drop(gone.key)
             if isinstance(gone, MCPServer):
-                self._pass.forget(gone.key)
+                self._gathering.forget(gone.key)
                 for toolbox in self._homes.concerned_with(gone.key):
                     self._queue.add(toolbox, Priority.EDIT)
         for toolbox in self._homes.follow(difference):

@@ -1,8 +1,7 @@
 """The pass over one toolbox: gather what is wanted, decide, write it down, act, and leave the rest to the next look.
 
-observation ─┐
-inventory  ──┼─► World ─► decide ─► Decision ─► statuses ─► finalizers ─► calls ─► events
-secrets    ──┘                                  (memory first: what could not be written is not done)
+World ─► decide ─► Decision ─► statuses ─► finalizers ─► calls ─► events
+                               (memory first: what could not be written is not done)
 """
 
 from __future__ import annotations
@@ -16,20 +15,19 @@ from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, Fenced, NotFound, NotReadyYet, ToolkeeperError
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.plan import Step
-from toolkeeper.planning.world import Decision, Policy, Wanted, World
+from toolkeeper.planning.world import Decision, World
 from toolkeeper.reconcile.executor import Executor, Outcome, Target
+from toolkeeper.reconcile.gathering import Gathering
 from toolkeeper.reconcile.homes import Home, Homes
 from toolkeeper.reconcile.inventory import Inventory
-from toolkeeper.reconcile.keyring import Keyring, Use
+from toolkeeper.reconcile.keyring import Keyring
 from toolkeeper.reconcile.leadership import Leadership
-from toolkeeper.reconcile.planner import Broken, Planner, decide_around
+from toolkeeper.reconcile.planner import Planner, decide_around
 from toolkeeper.reconcile.ports import Claim, InstanceRequest, Resource, Store, ToolboxClient
 from toolkeeper.reconcile.recorder import Recorder
 from toolkeeper.reconcile.statuses import matters_to_connections
-from toolkeeper.reconcile.wanting import Renderings, wanted
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, Key
-from toolkeeper.resources.toolbox import Toolbox
 
 REFUSAL_SECONDS = 300.0
 """How long a toolbox's refusal of a container is believed before it is asked again."""
@@ -70,8 +68,8 @@ class ToolboxPass:
     store: Store
     inventory: Inventory
     homes: Homes
+    gathering: Gathering
     planner: Planner
-    policy: Policy
     keyring: Keyring
     executor: Executor
     leadership: Leadership
@@ -81,25 +79,13 @@ class ToolboxPass:
     wrote: Callable[[Resource], None]
     """Called with each server whose status now says something else to those who are connected."""
     clock: Clock
-    _renderings: Renderings = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._renderings = Renderings(self.planner.render, self.keyring, self.policy.installation)
-
-    def uses(self, server: MCPServer) -> tuple[Use, ...]:
-        """The secrets that it needs."""
-        return self._renderings.uses(server)
-
-    def forget(self, server: Key) -> None:
-        """The server is gone."""
-        self._renderings.forget(server)
 
     async def run(self, key: Key) -> Result:
         """One pass. Raises Fenced when this process may no longer act."""
         home = self.homes.get(key)
-        if home is None or not await self._ready(key, home):
+        if home is None or not await self.gathering.ready(key, home):
             return Result()
-        world, broken = self._gather(self.inventory.toolboxes[key], home)
+        world, broken = self.gathering.gather(self.inventory.toolboxes[key], home)
         observed_at = home.watch.observed_at
         decision, undecided = decide_around(self.planner.decide, world)
         for server, error in (*broken, *undecided):
@@ -114,58 +100,6 @@ class ToolboxPass:
                 await self.store.emit(event)
                 self.recorder.emitted(event)
         return Result(notes.again, notes.relist, self._wake(key, home, decision, observed_at))
-
-    async def _ready(self, key: Key, home: Home) -> bool:
-        """Whether there is something new enough to decide on. All waiting for a decision is done here."""
-        if not home.watch.settled:
-            return False
-        for server in self._concerned(key, home):
-            await self._renderings.prepare(server)
-        still = self.homes.get(key) is home and key in self.inventory.toolboxes
-        return still and home.watch.settled
-
-    def _gather(self, toolbox: Toolbox, home: Home) -> tuple[World, list[Broken]]:
-        observation = home.watch.observation
-        features = frozenset(observation.features) if isinstance(observation, Snapshot) else frozenset[str]()
-        servers: list[Wanted] = []
-        broken: list[Broken] = []
-        for server in self._concerned(toolbox.key, home):
-            try:
-                rendered, versions = self._renderings.rendered(server, features)
-            except Exception as error:  # noqa: BLE001 - one broken resource must not stop the others
-                broken.append((server.key, error))
-                continue
-            refused = self._refusal(home, server.key, rendered.hash)
-            servers.append(
-                wanted(server, rendered, versions, toolbox=toolbox.key, homes=self.homes, refused=refused)
-            )
-        world = World(
-            toolbox=toolbox,
-            servers=tuple(servers),
-            observation=observation,
-            policy=self.policy,
-            now=self.clock.now(),
-            clock=self.clock.monotonic(),
-            complete=self.inventory.complete and not broken,
-            orphans=home.orphans,
-        )
-        return world, broken
-
-    def _concerned(self, toolbox: Key, home: Home) -> list[MCPServer]:
-        """The servers that belong to the toolbox or have a container there, sorted by key."""
-        keys = {key for key, each in self.homes.placements().items() if each.toolbox == toolbox}
-        found = (self.inventory.servers.get(key) for key in sorted(keys | home.residents))
-        return [each for each in found if each is not None and not _is_let_go(each)]
-
-    def _refusal(self, home: Home, server: Key, spec_hash: str) -> tuple[str, str] | None:
-        known = home.refusals.get(server)
-        if known is None:
-            return None
-        refused_hash, reason, message, until = known
-        if refused_hash != spec_hash or self.clock.monotonic() >= until:
-            del home.refusals[server]
-            return None
-        return reason, message
 
     # Writing it down.
 
@@ -281,7 +215,7 @@ class ToolboxPass:
         assert step.instance is not None, "a create without what to create"
         secrets = [each.secret for each in step.instance.env] + [each.secret for each in step.instance.files]
         expected = {f"{each.name}/{each.key}": each.version for each in secrets if each is not None}
-        namespace, uses = server.metadata.namespace, self._renderings.uses(server)
+        namespace, uses = server.metadata.namespace, self.gathering.uses(server)
         try:
             values = dict(await self.keyring.values(namespace, uses, expected))
         except NotReadyYet:
@@ -306,10 +240,9 @@ class ToolboxPass:
         if outcome.result == "refused" and step.verb == "create":
             until = self.clock.monotonic() + REFUSAL_SECONDS
             home.refusals[step.server] = (step.hash, outcome.reason, outcome.message, until)
-        elif (
-            outcome.result == "refused"
-            or (outcome.result == "conflict" and step.verb == "create")
-            or outcome.result == "unreachable"
+        elif outcome.result in {"refused", "unreachable"} or (outcome.result, step.verb) == (
+            "conflict",
+            "create",
         ):
             notes.again = True
 
@@ -327,11 +260,6 @@ class ToolboxPass:
         wake = min(times, default=None)
         home.watch.wake(wake)
         return None if home.watch.answers() else wake
-
-
-def _is_let_go(server: MCPServer) -> bool:
-    """Deleted, and only others still hold it: it is none of our business any more."""
-    return server.metadata.deletion_timestamp is not None and FINALIZER not in server.metadata.finalizers
 
 
 SHORTEST_WAKE = 0.25

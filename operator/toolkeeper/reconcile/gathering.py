@@ -1,0 +1,159 @@
+"""Gathering the world of one toolbox: the servers that concern it, each rendered once per change, and what was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from toolkeeper.clock import Clock
+from toolkeeper.planning.desired import Rendered, secret_uses
+from toolkeeper.planning.observed import Snapshot
+from toolkeeper.planning.world import Policy, Wanted, World
+from toolkeeper.reconcile.homes import Home, Homes
+from toolkeeper.reconcile.inventory import Inventory
+from toolkeeper.reconcile.keyring import Keyring, Use, Versions
+from toolkeeper.reconcile.planner import Broken, Render
+from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.meta import FINALIZER, RESTARTED_AT, Key
+from toolkeeper.resources.toolbox import Toolbox
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    token: tuple[object, ...]
+    rendered: Rendered
+
+
+@dataclass(slots=True, kw_only=True)
+class Gathering:
+    """What worlds are made of. Rendered specs are cached by everything that they depend on."""
+
+    inventory: Inventory
+    homes: Homes
+    keyring: Keyring
+    render: Render
+    policy: Policy
+    clock: Clock
+    _uses: dict[Key, tuple[tuple[object, ...], tuple[Use, ...]]] = field(default_factory=dict)
+    _cache: dict[tuple[Key, frozenset[str]], _Cached] = field(default_factory=dict)
+
+    async def ready(self, key: Key, home: Home) -> bool:
+        """Whether there is something new enough to decide on. All waiting for a decision is done here."""
+        if not home.watch.settled:
+            return False
+        for server in self._servers(key):
+            uses = self.uses(server)
+            if uses:
+                await self.keyring.read(server.metadata.namespace, uses)
+        known = self.homes.get(key) is home and key in self.inventory.toolboxes
+        return known and home.watch.settled
+
+    def gather(self, toolbox: Toolbox, home: Home) -> tuple[World, list[Broken]]:
+        """The world as it is known at this moment, and the servers that cannot be rendered."""
+        observation = home.watch.observation
+        features = frozenset(observation.features) if isinstance(observation, Snapshot) else frozenset[str]()
+        servers: list[Wanted] = []
+        broken: list[Broken] = []
+        for server in self._servers(toolbox.key):
+            try:
+                rendered, versions = self._rendered(server, features)
+            except Exception as error:  # noqa: BLE001 - one broken resource must not stop the others
+                broken.append((server.key, error))
+                continue
+            refused = home.refused(server.key, rendered.hash, self.clock.monotonic())
+            servers.append(
+                wanted(server, rendered, versions, toolbox=toolbox.key, homes=self.homes, refused=refused)
+            )
+        world = World(
+            toolbox=toolbox,
+            servers=tuple(servers),
+            observation=observation,
+            policy=self.policy,
+            now=self.clock.now(),
+            clock=self.clock.monotonic(),
+            complete=self.inventory.complete and not broken,
+            orphans=home.orphans,
+        )
+        return world, broken
+
+    def uses(self, server: MCPServer) -> tuple[Use, ...]:
+        """The secrets that it needs."""
+        token = _spec_token(server)
+        known = self._uses.get(server.key)
+        if known is None or known[0] != token:
+            known = self._uses[server.key] = (token, secret_uses(server.spec))
+        return known[1]
+
+    def forget(self, server: Key) -> None:
+        """The server is gone."""
+        self._uses.pop(server, None)
+        for each in [each for each in self._cache if each[0] == server]:
+            del self._cache[each]
+
+    def _servers(self, toolbox: Key) -> list[MCPServer]:
+        found = (self.inventory.servers.get(key) for key in self.homes.servers_of(toolbox))
+        return [each for each in found if each is not None and not _is_let_go(each)]
+
+    def _rendered(self, server: MCPServer, features: frozenset[str]) -> tuple[Rendered, Versions]:
+        versions = self.keyring.versions(server.metadata.namespace, self.uses(server))
+        token = (*_spec_token(server), tuple(sorted(versions.digests.items())))
+        cached = self._cache.get((server.key, features))
+        if cached is None or cached.token != token:
+            rendered = self.render(
+                server,
+                installation=self.policy.installation,
+                secrets=versions.digests,
+                node_features=features,
+            )
+            cached = self._cache[server.key, features] = _Cached(token, rendered)
+        return cached.rendered, versions
+
+
+def _spec_token(server: MCPServer) -> tuple[object, ...]:
+    meta = server.metadata
+    return meta.uid, meta.generation, meta.annotations.get(RESTARTED_AT, "")
+
+
+def _is_let_go(server: MCPServer) -> bool:
+    """Deleted, and only others still hold it: it is none of our business any more."""
+    return server.metadata.deletion_timestamp is not None and FINALIZER not in server.metadata.finalizers
+
+
+def wanted(
+    server: MCPServer,
+    rendered: Rendered,
+    versions: Versions,
+    *,
+    toolbox: Key,
+    homes: Homes,
+    refused: tuple[str, str] | None = None,
+) -> Wanted:
+    """The server as this toolbox should see it."""
+    placement = homes.placement(server.key)
+    home = None if placement is None else placement.toolbox
+    missing = tuple(f"{each}: {versions.problems.get(each, 'unknown')}" for each in rendered.missing_secrets)
+    moved = home is not None and home != toolbox
+    return Wanted(
+        server=server,
+        instance=rendered.instance,
+        hash=rendered.hash,
+        hashes=rendered.hashes,
+        instances=rendered.instances,
+        missing_secrets=missing,
+        refused=rendered.refused or refused,
+        assigned=home == toolbox,
+        ready_elsewhere=home is not None and moved and _ready(server, rendered, homes.last_seen(home)),
+        elsewhere=homes.may_live_elsewhere(server, toolbox),
+    )
+
+
+def _ready(server: MCPServer, rendered: Rendered, there: Snapshot | None) -> bool:
+    if there is None:
+        return False
+    return any(
+        each.state == "running"
+        and each.handshake is not None
+        and each.handshake.ok
+        and each.hash == rendered.hashes.get(each.renderer)
+        for each in there.containers
+        if (each.namespace, each.server) == (server.metadata.namespace, server.metadata.name)
+    )
