@@ -281,6 +281,57 @@ def test_a_failed_first_deployment_is_in_the_history_once() -> None:
     assert again(server, toolbox, make_snapshot(make_container(server, **CRASHED))).servers == ()
 
 
+def test_restarts_from_before_it_last_served_are_no_crash_loop() -> None:
+    veteran = make_container(make_server(), restarts=9)
+    server, toolbox = settled(make_server(), veteran)
+    shape: dict[str, Any] = {"state": "restarting", "handshake": None, "exit_code": 1}
+    once = again(server, toolbox, make_snapshot(replace(veteran, restarts=10, **shape)))
+    assert reason(once.servers[0], "Reconciling") == "Restarting"
+    loop = again(once.servers[0], toolbox, make_snapshot(replace(veteran, restarts=12, **shape)))
+    assert reason(loop.servers[0], "Stalled") == "CrashLoopBackOff"
+
+
+def test_another_container_s_restarts_do_not_count() -> None:
+    server, toolbox = settled(make_server(), make_container(make_server(), restarts=9, container_id="old"))
+    found = again(server, toolbox, make_snapshot(make_container(server, container_id="new", **CRASHED)))
+    assert reason(found.servers[0], "Stalled") == "CrashLoopBackOff"
+
+
+def test_what_we_stopped_ourselves_is_not_laid_at_somebody_s_door() -> None:
+    server, toolbox = settled(make_server(), make_container(make_server()))
+    exited = make_snapshot(make_container(server, state="exited"))
+    stopped = make_server(running=False, generation=2, status=server.status)
+    (stopped,) = again(stopped, toolbox, exited).servers
+    assert reason(stopped, "Ready") == "Stopped"
+    wanted_again = make_server(generation=3, status=stopped.status)
+    found = again(wanted_again, toolbox, exited)
+    assert [step.verb for step in found.plan.steps] == ["start"]
+    assert reason(found.servers[0], "Ready") == "Stopped"
+    assert found.events == ()
+
+
+def test_silence_does_not_take_back_what_was_said_of_a_rollback() -> None:
+    old, new = make_server(), make_server(image="example/new:1", generation=2)
+    server, toolbox = settled(old, make_container(old))
+    server = make_server(image="example/new:1", generation=2, status=server.status)
+    (server,) = again(
+        server, toolbox, make_snapshot(make_container(old), make_container(new, **CRASHED))
+    ).servers
+    (server,) = again(server, toolbox, make_snapshot(make_container(old))).servers
+    assert reason(server, "RolledBack") == "CrashLoopBackOff"
+    (server,) = again(server, toolbox, Unreachable("ToolboxUnreachable")).servers
+    assert reason(server, "RolledBack") == "CrashLoopBackOff"
+
+
+def test_a_paused_rollout_does_not_hold_up_the_others() -> None:
+    old, new = make_server("a"), make_server("a", image="example/new:1", generation=2, paused=True)
+    waiting_old, waiting = make_server("b"), make_server("b", image="example/new:1", generation=2)
+    both = make_snapshot(
+        make_container(old), make_container(new, handshake=None), make_container(waiting_old)
+    )
+    assert [step.verb for step in decide(make_world(new, waiting, observation=both)).plan.steps] == ["create"]
+
+
 def test_reconciling_and_stalled_never_stand_together() -> None:
     for state in ("pulling", "exited", "dead", "paused", "failed", "restarting", "running"):
         shape: dict[str, Any] = {"state": state, "handshake": None, "restarts": 3}

@@ -128,9 +128,12 @@ def _judged(situations: Sequence[Situation], surges: int) -> list[Verdict | None
 def _surging(s: Situation) -> bool:
     """Whether two containers of it may be running now.
 
-    A preparation that takes longer than a rollout may gives its slot back: one slow registry must not stop the others.
+    A preparation that takes longer than a rollout may gives its slot back, and so does a paused server: neither a slow
+    registry nor a person who looks around must stop the others.
     """
-    if not s.wanted.assigned or s.match is None or s.keeper is None or s.one_at_a_time or s.failed:
+    if not s.wanted.assigned or s.match is None or s.keeper is None:
+        return False
+    if s.one_at_a_time or s.failed or s.spec.paused:
         return False
     return s.at is not Stage.PREPARING or s.age(s.match) < s.spec.rollout.deadline_seconds
 
@@ -149,7 +152,7 @@ def _decision(
     orphans: Orphans,
 ) -> Decision:
     """What the verdicts come to: changed statuses, their events, the plan."""
-    features = seen.features if isinstance(seen, Snapshot) else ()
+    features = seen.features if isinstance(seen, Snapshot) else world.toolbox.status.features
     steps: list[Step] = []
     wakes = [orphans.wake_after]
     servers: list[MCPServer] = []

@@ -16,7 +16,7 @@ from toolkeeper.planning.failures import (
     silence,
 )
 from toolkeeper.planning.history import record
-from toolkeeper.planning.lifecycle import CRASH_LOOP, Stage
+from toolkeeper.planning.lifecycle import Stage
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.repair import persisting_drift
 from toolkeeper.planning.situation import Mood, Situation, Verdict
@@ -30,6 +30,8 @@ LOST_START = 30.0
 """Seconds after which a container that was created but never started is started: the toolbox lost the thread."""
 HEALTHY_RUN = 3600.0
 """Seconds of a run that cost nothing from the budget of health restarts, whatever its end was."""
+OUR_STOPS = frozenset({"Stopped", "Stopping", "RollingOut"})
+"""What status says of a container that we stopped ourselves."""
 
 PREPARATION = {
     "pending": ("Pending", "the toolbox has taken it on"),
@@ -88,14 +90,20 @@ def serving(s: Situation) -> Verdict:
     drift = persisting_drift(s)
     if drift:
         return Verdict(True, "DriftPersists", f"replacing it did not help: {drift}", "stuck", record=written)
-    return Verdict(True, "Running", mood="resting", memory=_proven(s.memory), record=written)
+    return Verdict(True, "Running", mood="resting", memory=_proven(s.memory, match), record=written)
 
 
-def _proven(memory: ServerMemory) -> ServerMemory | None:
-    """A container that answers and has not drifted ends what was remembered about failures and repairs."""
-    if not (memory.failed_hash or memory.drift or memory.retries):
+def _proven(memory: ServerMemory, match: Container) -> ServerMemory | None:
+    """A container that answers ends what was remembered about failures, repairs and crashes; None if it is nothing."""
+    calm = not (memory.failed_hash or memory.drift or memory.retries)
+    if calm and (match.restarts == memory.served_restarts or not match.container_id):
         return None
-    return ServerMemory(health_restarts=memory.health_restarts, restarted_run=memory.restarted_run)
+    return ServerMemory(
+        health_restarts=memory.health_restarts,
+        restarted_run=memory.restarted_run,
+        served_container=match.container_id,
+        served_restarts=match.restarts,
+    )
 
 
 def lost(s: Situation) -> Verdict:
@@ -121,7 +129,7 @@ def crashing(s: Situation) -> Verdict:
     """The host restarts it; a second one who restarts would only hide the crash."""
     match = _the(s.match)
     reason, message = crash_loop(match)
-    if match.restarts < CRASH_LOOP:
+    if not s.crash_loops(match):
         return Verdict(False, "Restarting", "the process ended and is being restarted by the host")
     wake = s.spec.health.startup_seconds - s.age(match) if match.state == "running" else None
     return Verdict(
@@ -153,8 +161,12 @@ def stays_ended(s: Situation, container: Container) -> bool:
 
 
 def start(s: Situation, container: Container) -> Verdict:
-    """Start a stopped one: with `Always` Docker restarts crashes, so somebody stopped it."""
-    stopped = Verdict(False, "StoppedOutside", "somebody stopped the container on the host")
+    """Start a stopped one: with `Always` Docker restarts crashes, so somebody stopped it, or we did."""
+    before = find(s.wanted.server.status.conditions, "Deployed")
+    if before is not None and before.reason in OUR_STOPS:
+        stopped = Verdict(False, before.reason, "the container is being started again")
+    else:
+        stopped = Verdict(False, "StoppedOutside", "somebody stopped the container on the host")
     wait = SHORTEST_RUN - s.age(container)
     if wait > 0:
         return replace(stopped, wake_after=wait)

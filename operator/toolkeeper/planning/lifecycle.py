@@ -101,11 +101,19 @@ def contact(container: Container, threshold: int) -> Contact:
     return Contact.OK if container.probe_failures < threshold else Contact.LOST
 
 
-def stage(container: Container | None, health: Health, elapsed: float = 0.0, *, stood: bool = False) -> Stage:
+def stage(
+    container: Container | None,
+    health: Health,
+    elapsed: float = 0.0,
+    *,
+    stood: bool = False,
+    lived_down: int = 0,
+) -> Stage:
     """Where the container stands `elapsed` seconds after it was observed.
 
     `stood`: status says that this very container answers. A restarted node agent has not probed anything yet, which
     takes nothing away from a container that has been running for longer than a start may take.
+    `lived_down`: how many of its restarts are no crash loop any more, because it has served since.
     """
     if container is None:
         return Stage.ABSENT
@@ -116,7 +124,7 @@ def stage(container: Container | None, health: Health, elapsed: float = 0.0, *, 
         return found
     if container.age + elapsed >= health.startup_seconds:
         return Stage.SERVING if stood and container.handshake is None else Stage.SILENT
-    return Stage.CRASHING if container.restarts >= CRASH_LOOP else Stage.STARTING
+    return Stage.CRASHING if container.restarts - lived_down >= CRASH_LOOP else Stage.STARTING
 
 
 def phase(at: Stage, *, running: bool) -> Phase:

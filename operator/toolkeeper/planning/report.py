@@ -68,7 +68,7 @@ def _conditions(s: Situation, verdict: Verdict, features: tuple[str, ...]) -> li
         said.append(Said("Reconciling", "True", verdict.reason, message, generation))
     elif verdict.mood == "stuck":
         said.append(Said("Stalled", "True", verdict.reason, message, generation))
-    if s.failed and s.keeper is not None and s.spec.rollout.on_failure == "Rollback":
+    if _is_rolled_back(s):
         said.append(Said("RolledBack", "True", s.memory.failed_reason, s.memory.failed_message, generation))
     if s.spec.paused or s.toolbox.spec.paused:
         said.append(Said("Paused", "True", "Paused", "observed and reported, not acted upon", generation))
@@ -78,6 +78,15 @@ def _conditions(s: Situation, verdict: Verdict, features: tuple[str, ...]) -> li
             Said("Enforced", "False", "NotEnforced", f"no effect here: {', '.join(lacking)}", generation)
         )
     return said
+
+
+def _is_rolled_back(s: Situation) -> bool:
+    """The wanted version has failed, and an older one stands in for it, as far as anybody knows."""
+    if not s.failed or s.spec.rollout.on_failure != "Rollback":
+        return False
+    if s.at is Stage.UNKNOWN:
+        return find(s.wanted.server.status.conditions, "RolledBack") is not None
+    return s.keeper is not None
 
 
 def _kept_message(s: Situation, verdict: Verdict) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from toolkeeper.planning import healing
 from toolkeeper.planning.failures import crash_loop, ended, failed_create, gave_up, lost_contact, silence
 from toolkeeper.planning.history import Outcome, record
-from toolkeeper.planning.lifecycle import ALIVE, CRASH_LOOP, Stage
+from toolkeeper.planning.lifecycle import ALIVE, Stage
 from toolkeeper.planning.naming import hash8
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.plan import Step
@@ -116,7 +116,7 @@ def _failure(s: Situation) -> Failure | None:
         case Stage.EXITED if not s.proven or healing.stays_ended(s, match):
             # Otherwise it has served, was stopped for another version, and is wanted again.
             return ended(match)
-        case Stage.CRASHING if match.restarts >= CRASH_LOOP:
+        case Stage.CRASHING if s.crash_loops(match):
             return crash_loop(match)
         case Stage.STARTING | Stage.SILENT | Stage.FROZEN if s.age(match) >= deadline:
             return silence(match, deadline)

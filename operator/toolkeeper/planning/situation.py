@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toolkeeper.planning.instance import Instance
-from toolkeeper.planning.lifecycle import ALIVE, Stage, stage
+from toolkeeper.planning.lifecycle import ALIVE, CRASH_LOOP, Stage, stage
 from toolkeeper.planning.naming import container_name
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.plan import Step, Verb
@@ -132,6 +132,10 @@ class Situation:
         """Where any of its containers stands."""
         return _stage(container, self.wanted.server, self.elapsed)
 
+    def crash_loops(self, container: Container) -> bool:
+        """Whether it was restarted again and again without having served in between."""
+        return container.restarts - _lived_down(container, self.memory) >= CRASH_LOOP
+
     def age(self, container: Container) -> float:
         """Seconds since its start (or since the work on it began), now."""
         return container.age + self.elapsed
@@ -227,7 +231,13 @@ def _stage(container: Container | None, server: MCPServer, elapsed: float) -> St
         and container.container_id == status.container_id
         and is_true(status.conditions, "Ready")
     )
-    return stage(container, server.spec.health, elapsed, stood=stood)
+    lived_down = _lived_down(container, status.memory)
+    return stage(container, server.spec.health, elapsed, stood=stood, lived_down=lived_down)
+
+
+def _lived_down(container: Container, memory: ServerMemory) -> int:
+    """How many of its restarts lie before the last time that it served."""
+    return memory.served_restarts if container.container_id == memory.served_container else 0
 
 
 def _is_wanted(container: Container, wanted: Wanted) -> bool:

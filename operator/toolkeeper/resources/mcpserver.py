@@ -451,6 +451,10 @@ class ServerMemory(Lenient):
     """Number of restarts for failed health of the wanted hash, spent from a budget."""
     restarted_run: Observed = ""
     """The run whose restart was last counted, so that one restart is never counted twice."""
+    served_container: Observed = ""
+    """Id of a container that was restarted by the host and has served since."""
+    served_restarts: int = 0
+    """Its restarts when it last served: only those after it are a crash loop."""
     drift: Observed = ""
     """The drift that is being repaired; the same again on a fresh container cannot be repaired."""
     drift_container: Observed = ""
