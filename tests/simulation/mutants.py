@@ -10,14 +10,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from simulation.world import Subject
-from toolkeeper.errors import Fenced, Unreachable
+from toolkeeper.errors import Fenced, NotFound, Unreachable
 from toolkeeper.planning.decide import decide
 from toolkeeper.planning.desired import Rendered, render
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.plan import Step
 from toolkeeper.planning.world import Decision, Wanted, World
 from toolkeeper.reconcile.planner import Planner
-from toolkeeper.reconcile.ports import Claim, Listing
+from toolkeeper.reconcile.ports import Claim, Listing, Resource
 from toolkeeper.resources.conditions import condition
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.testing.builders import make_handshake
@@ -105,6 +105,33 @@ class BelievesPartialListings:
     async def list(self) -> Listing:
         listing: Listing = await self._store.list()
         return replace(listing, complete=True)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class WritesOverWhateverIsThere:
+    """Writes without saying which version it has read, so that nothing tells it how old that is."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    async def write_status(self, resource: Resource) -> Resource:
+        try:
+            present = await self._store._store.get(resource.key)
+        except NotFound:
+            return resource
+        newest = resource.model_copy(update={"metadata": present.metadata})
+        stored: Resource = await self._store.write_status(newest)
+        return resource.model_copy(update={"status": stored.status})
+
+    async def set_finalizer(self, resource: Resource, *, present: bool) -> Resource:
+        try:
+            newest = await self._store._store.get(resource.key)
+        except NotFound:
+            return resource
+        await self._store.set_finalizer(newest, present=present)
+        return resource
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -301,6 +328,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "takes silence for emptiness": Mutant(frozenset({3}), Subject(wrap=TakesSilenceForEmptiness)),
     "takes Docker for granted": Mutant(frozenset({3}), Subject(wrap=TakesDockerForGranted)),
     "believes partial listings": Mutant(frozenset({3, 5}), Subject(wrap_store=BelievesPartialListings)),
+    "writes over whatever is there": Mutant(
+        frozenset({1, 3, 4, 5, 6, 7}), Subject(wrap_store=WritesOverWhateverIsThere)
+    ),
     "writes every time": Mutant(frozenset({4}), deciding(writes_every_time)),
     "acts every time": Mutant(frozenset({4}), deciding(acts_every_time)),
     "forgets what failed": Mutant(frozenset({4, 5, 7}), deciding(forgets_what_failed)),

@@ -34,6 +34,7 @@ KINDS: Mapping[str, Spec] = {
     "exclusive": {"exclusive": True},
     "recreate": {"rollout": {"strategy": "Recreate", "deadlineSeconds": 20, "drainSeconds": 1}},
     "secret": {"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "token"}}}]},
+    "orphan": {"deletion_policy": "Orphan"},
     "selected": {"toolbox_selector": {"pool": "a"}},
 }
 ONE_AT_A_TIME = frozenset({"volume", "reclaim", "exclusive"})

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
@@ -13,28 +11,27 @@ from typing import Any, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 
+from simulation.deeds import Deeds
 from simulation.oracles import INSTALLATION, Oracles, Violation
-from simulation.schedule import BROKEN, IMAGES, ONE_AT_A_TIME, SETTLED, STORM, Deed, Schedule, Spec
-from toolkeeper.clock import Clock
-from toolkeeper.errors import Conflict, Fenced, NotFound, ToolkeeperError
+from simulation.schedule import BROKEN, IMAGES, ONE_AT_A_TIME, SETTLED, STORM, Schedule, Spec
+from simulation.witnesses import LogOfRun, WatchedStore, Watching
+from toolkeeper.errors import Conflict, Fenced
 from toolkeeper.planning.desired import RENDERERS, Rendered, render, secret_uses
 from toolkeeper.planning.drift import expected
 from toolkeeper.planning.instance import Instance
-from toolkeeper.planning.observed import Snapshot
+from toolkeeper.planning.naming import hash8
 from toolkeeper.planning.world import Policy
 from toolkeeper.reconcile.keyring import digest
 from toolkeeper.reconcile.observe import WatchSettings
 from toolkeeper.reconcile.operator import Operator, OperatorSettings
 from toolkeeper.reconcile.planner import Planner
-from toolkeeper.reconcile.ports import Change, Claim, InstanceRequest, Resource, ToolboxClient
+from toolkeeper.reconcile.ports import InstanceRequest, ToolboxClient
 from toolkeeper.reconcile.recorder import Telemetry
 from toolkeeper.resources.agentconnection import AgentConnection, AgentConnectionSpec
 from toolkeeper.resources.conditions import find
-from toolkeeper.resources.events import Event
-from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
+from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import RESTARTED_AT, Key, Metadata
 from toolkeeper.resources.toolbox import Toolbox
-from toolkeeper.stores.memory import MemoryStore
 from toolkeeper.telemetry.actions import Action
 from toolkeeper.telemetry.metrics import OperatorMetrics
 from toolkeeper.testing.builders import make_server, make_toolbox
@@ -42,7 +39,6 @@ from toolkeeper.testing.fake_toolbox import FakeToolbox
 from toolkeeper.testing.faults import (
     Armed,
     FakeLease,
-    FaultyClient,
     FaultyStore,
     LeaseOffice,
     Process,
@@ -70,186 +66,6 @@ class Subject:
     wrap: Wrap = lambda client: client
     """Around every toolbox client."""
     wrap_store: Callable[[Any], Any] = lambda store: store
-
-
-class Watched:
-    """A toolbox under the eyes of the oracles, on the host's side of every fault."""
-
-    def __init__(self, toolbox: FakeToolbox, process: Process, run: Run) -> None:
-        self._toolbox, self._process, self._oracles, self._store = toolbox, process, run.oracles, run.store
-        self._now = asyncio.get_running_loop().time
-
-    def _generation(self, request: InstanceRequest) -> int:
-        server = self._store._objects.get(Key("MCPServer", request.namespace, request.server))
-        return -1 if server is None else server.metadata.generation
-
-    async def _write(self, verb: str, name: str, call: Awaitable[T]) -> T:
-        result = await call
-        self._oracles.called(self._process.name, self._toolbox, verb, name, self._now())
-        return result
-
-    async def state(self, installation: str, *, since: str = "", wait: float = 0.0) -> Snapshot:
-        return await self._toolbox.state(installation, since=since, wait=wait)
-
-    async def claim(self, installation: str, expected_epoch: int) -> Claim:
-        claim = await self._toolbox.claim(installation, expected_epoch)
-        self._oracles.writer[self._toolbox.name] = self._process.name
-        return claim
-
-    async def create(self, claim: Claim, container: str, request: InstanceRequest) -> None:
-        self._oracles.made_for[request.uid, request.hash] = self._generation(request)
-        await self._write("create", container, self._toolbox.create(claim, container, request))
-
-    async def start(self, claim: Claim, container: str) -> None:
-        await self._write("start", container, self._toolbox.start(claim, container))
-
-    async def stop(self, claim: Claim, container: str, *, drain: int) -> None:
-        await self._write("stop", container, self._toolbox.stop(claim, container, drain=drain))
-
-    async def restart(self, claim: Claim, container: str, *, run_id: str) -> None:
-        await self._write("restart", container, self._toolbox.restart(claim, container, run_id=run_id))
-
-    async def remove(self, claim: Claim, container: str, *, container_id: str, drain: int) -> None:
-        call = self._toolbox.remove(claim, container, container_id=container_id, drain=drain)
-        await self._write("remove", container, call)
-
-    async def remove_volume(self, claim: Claim, volume: str) -> None:
-        await self._write("remove-volume", volume, self._toolbox.remove_volume(claim, volume))
-
-    logs: Any = None
-
-    async def aclose(self) -> None:
-        """Nothing to give back."""
-
-
-class Watching(FaultyClient):
-    """A faulty client under the eyes of the oracles, on the operator's side of every fault."""
-
-    def __init__(self, toolbox: FakeToolbox, process: Process, rng: Random, run: Run) -> None:
-        super().__init__(Watched(toolbox, process, run), process, rng)
-        self._box, self._run, self._name = toolbox, run, process.name
-        self._now = asyncio.get_running_loop().time
-
-    async def state(self, installation: str, *, since: str = "", wait: float = 0.0) -> Snapshot:
-        self._run.oracles.polls[self._box.name] += 1
-        try:
-            snapshot = await super().state(installation, since=since, wait=wait)
-        except (ToolkeeperError, TimeoutError):
-            self._run.oracles.polled(self._name, self._box.name, None)
-            raise
-        self._run.oracles.polled(self._name, self._box.name, snapshot)
-        return snapshot
-
-    async def claim(self, installation: str, expected_epoch: int) -> Claim:
-        await self._process.gate()
-        leads = self._run.office.holder is self._process
-        self._run.oracles.claiming(self._name, self._box.name, self._now(), leads=leads)
-        return await super().claim(installation, expected_epoch)
-
-    async def create(self, claim: Claim, container: str, request: InstanceRequest) -> None:
-        self._calling("create", container)
-        await super().create(claim, container, request)
-
-    async def start(self, claim: Claim, container: str) -> None:
-        self._calling("start", container)
-        await super().start(claim, container)
-
-    async def stop(self, claim: Claim, container: str, *, drain: int) -> None:
-        self._calling("stop", container)
-        await super().stop(claim, container, drain=drain)
-
-    async def restart(self, claim: Claim, container: str, *, run_id: str) -> None:
-        self._calling("restart", container)
-        await super().restart(claim, container, run_id=run_id)
-
-    async def remove(self, claim: Claim, container: str, *, container_id: str, drain: int) -> None:
-        self._calling("remove", container)
-        self._run.removing(self._box, container, container_id)
-        await super().remove(claim, container, container_id=container_id, drain=drain)
-
-    async def remove_volume(self, claim: Claim, volume: str) -> None:
-        self._calling("remove-volume", volume)
-        await super().remove_volume(claim, volume)
-
-    def _calling(self, verb: str, name: str) -> None:
-        self._run.oracles.calling(self._name, self._box, verb, name, self._now())
-
-
-class InOrder(dict[Any, None]):
-    """A set that keeps its order."""
-
-    def add(self, each: Any) -> None:
-        self[each] = None
-
-
-class WatchedStore(MemoryStore):
-    """The true store, under the eyes of the oracles."""
-
-    def __init__(self, clock: Clock, oracles: Oracles, judge: Callable[[MCPServer], None]) -> None:
-        super().__init__(clock)
-        self.oracles, self.judge, self.loop = oracles, judge, asyncio.get_running_loop()
-        self._feed._watches = InOrder()  # type: ignore[assignment]  # told in the same order in every run
-
-    async def write_status(self, resource: Resource) -> Resource:
-        self.oracles.writes[f"status {resource.metadata.name}"] += 1
-        before = self._objects.get(resource.key)
-        stored = await super().write_status(resource)
-        if stored is not before:
-            self.oracles.wrote(stored, self.loop.time())
-            if isinstance(stored, MCPServer):
-                self.judge(stored)
-        return stored
-
-    async def set_finalizer(self, resource: Resource, *, present: bool) -> Resource:
-        self.oracles.writes[f"finalizer {resource.metadata.name}"] += 1
-        current = self._objects.get(resource.key)
-        if not present and isinstance(current, MCPServer) and current.metadata.uid == resource.metadata.uid:
-            self.oracles.releasing(current, self.loop.time())
-        return await super().set_finalizer(resource, present=present)
-
-    async def emit(self, event: Event) -> None:
-        self.oracles.writes[f"event {event.key.name}"] += 1
-        self.oracles.said(event.message, f"event {event.reason}")
-        await super().emit(event)
-
-    def notify(self) -> None:
-        """Something about the source changed."""
-        self._feed.publish([Change(None)])
-
-    def lose_status(self) -> None:
-        """The status database is gone: statuses, finalizers, ids; what is declared is not."""
-        for key, each in list(self._objects.items()):
-            if each.metadata.deletion_timestamp is not None:
-                self._forget(key)
-                continue
-            metadata = each.metadata.model_copy(
-                update={
-                    "uid": self._new_uid(),
-                    "generation": 1,
-                    "resource_version": self._next(),
-                    "finalizers": (),
-                }
-            )
-            fresh: Any = MCPServerStatus() if isinstance(each, MCPServer) else type(each.status)()
-            self._put(each, each.model_copy(update={"metadata": metadata, "status": fresh}), edited=True)
-
-
-class LogOfRun:
-    """The operator's log: no secret in it, and no error that nobody expected."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def info(self, event: str, /, **keys: Any) -> None:
-        self._run.oracles.said(f"{event} {keys}", "the log")
-
-    debug = warning = info
-
-    def error(self, event: str, /, **keys: Any) -> None:
-        self.info(event, **keys)
-        error = keys.get("exc_info")
-        self._run.note("".join(traceback.format_exception(error)) if isinstance(error, Exception) else event)
-        self._run.oracles.violated(11, f"{event}: {keys}")
 
 
 @dataclass(slots=True)
@@ -285,6 +101,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.rng = Random(self.schedule.seed)
+        self.deeds = Deeds(self)
         self.loop = asyncio.get_running_loop()
         self.clock = VirtualClock()
         for name in self.schedule.boxes:
@@ -299,6 +116,7 @@ class Run:
     clock: VirtualClock = field(init=False)
     store: WatchedStore = field(init=False)
     oracles: Oracles = field(init=False)
+    deeds: Deeds = field(init=False)
 
     def _host_changed(self, toolbox: FakeToolbox) -> None:
         self.oracles.host_changed(toolbox, self.loop.time())
@@ -314,13 +132,13 @@ class Run:
             self.supervisors.append(self.loop.create_task(self._supervise(str(number))))
         for deed in self.schedule.deeds:
             await asyncio.sleep(max(0.0, deed.at - self.loop.time()))
-            await self._do(deed)
+            await self.deeds.do(deed)
             if deed.what == "upgrade":
                 await self._nothing_restarts()
             if self.oracles.found:
                 return
         await asyncio.sleep(max(0.0, SETTLED + STORM - self.loop.time()))
-        await self._calm_down()
+        await self.deeds.calm_down()
         await asyncio.sleep(QUIET)
         self.note("--- at rest")
         if not self.oracles.found:
@@ -365,8 +183,6 @@ class Run:
         ready = find(server.status.conditions, "Ready")
         if ready is None or ready.status != "True" or ready.reason != "Available":
             return
-        if not server.spec.running:
-            return  # it is still serving and about to be stopped
         token = (
             server.metadata.uid,
             server.metadata.generation,
@@ -374,7 +190,7 @@ class Run:
         )
         if (known := self._wanted.get(token)) is None:
             known = self._wanted[token] = self.hashes(server, "s3cr3t-one", "s3cr3t-two")
-        if server.status.running_hash not in known:
+        if server.status.container.rpartition("_")[2] not in map(hash8, known):
             self.oracles.violated(7, f"{server.key} is said to be Ready with a version that is not wanted")
 
     async def stop(self) -> None:
@@ -399,15 +215,17 @@ class Run:
             await box.create(await box.claim("other", 0), "tk_other_default_plain0_00000000", request)
         await asyncio.sleep(3.0)
         for name, (_, spec) in self.schedule.servers.items():
-            await self._apply(name, spec)
+            await self.apply(name, spec)
             grant = AgentConnectionSpec(agent="agent", server_ref=name)
             await self.store.apply(AgentConnection(metadata=Metadata(name=name), spec=grant))
-        self._remember()
+        self.remember()
 
-    def _remember(self) -> None:
+    def remember(self) -> None:
+        """The past that old listings show."""
         self.faults.history.append(tuple(self.store._objects.values()))
 
-    async def _apply(self, name: str, spec: Spec, **metadata: Any) -> None:
+    async def apply(self, name: str, spec: Spec, **metadata: Any) -> None:
+        """Somebody declares a server."""
         before = self.declared.get(name)
         self.declared[name], self.changed[name] = spec, self.loop.time()
         if spec["image"] == "img/late-crash:1":
@@ -416,14 +234,14 @@ class Run:
             self.supervisors.append(self.loop.create_task(self._apply_when_gone(name)))
         if before is not None and before != spec and spec.get("toolbox_ref") in self.schedule.calm:
             self.edits.append((self.loop.time(), name))
-        self._remember()
+        self.remember()
 
     async def _apply_when_gone(self, name: str) -> None:
         """What `kubectl replace` does: wait until the deleted object is gone, then create it."""
         while (spec := self.declared.get(name)) is not None and not self.over:
             await asyncio.sleep(1.0)
             if await self._declare(name, spec, {}):
-                self._remember()
+                self.remember()
                 return
 
     async def _declare(self, name: str, spec: Spec, metadata: Mapping[str, Any]) -> bool:
@@ -505,169 +323,11 @@ class Run:
 
         return replace(self.subject.planner, render=cast("Any", rendered))
 
-    # Deeds.
-
-    async def _do(self, deed: Deed) -> None:
-        self.note(f"* {deed}")
-        if deed.on in self.boxes:
-            self._to_box(self.boxes[deed.on], deed)
-        elif deed.on in self.schedule.servers:
-            await self._to_server(deed)
-        elif deed.on in self.processes:
-            self._to_process(self.processes[deed.on], deed)
-        else:
-            self._to_all(deed)
-
-    def _to_box(self, box: FakeToolbox, deed: Deed) -> None:  # noqa: C901, PLR0912 - a table
-        match deed.what:
-            case "die":
-                box.die(**deed.how)
-            case "come back":
-                self._come_back(box, **deed.how)
-            case "unplug":
-                box.unplug(**deed.how)
-            case "plug":
-                if box.powered:
-                    box.plug()
-            case "docker down":
-                box.docker_down()
-            case "docker up":
-                if not box.docker_ok and box.powered:
-                    box.docker_up()
-            case "restart agent":
-                if box.powered:
-                    box.restart_agent()
-            case "stale host":
-                for client in self.clients:
-                    if client._box is box:
-                        client.stale = deed.how["count"]
-
-    def _come_back(self, box: FakeToolbox, *, wiped: bool) -> None:
-        if not box.powered:
-            box.come_back(wiped=wiped)
-            if wiped:
-                self.wiped.add(box.name)
-                self.oracles.writer.pop(box.name, None)
-
-    def _to_process(self, process: Process, deed: Deed) -> None:
-        match deed.what:
-            case "arm":
-                process.armed.append(Armed(**deed.how))
-            case "crash":
-                process.crash()
-            case "pause":
-                process.sleep()
-            case "resume":
-                process.wake()
-            case "upgrade":
-                self.upgraded = True
-                self._wanted.clear()
-                process.crash()
-
-    async def _to_server(self, deed: Deed) -> None:
-        name, how = deed.on, deed.how
-        spec = self.declared[name]
-        if deed.what in {"stop", "remove", "edit", "kill", "sicken"}:
-            self._by_hand(name, deed.what)
-        elif deed.what == "recreate" or (spec is None and deed.what != "delete"):
-            await self._delete(name)
-            await self._apply(name, self.schedule.servers[name][1])
-        elif spec is None or deed.what == "delete":
-            await self._delete(name)
-        else:
-            await self._edit(name, spec, deed.what, how)
-
-    async def _edit(self, name: str, spec: Spec, what: str, how: Mapping[str, Any]) -> None:
-        match what:
-            case "image" | "broken" | "running":
-                await self._apply(name, {**spec, **how})
-            case "env":
-                kept = [each for each in spec.get("env", ()) if each["name"] != "X"]
-                await self._apply(name, {**spec, "env": [*kept, {"name": "X", "value": how["value"]}]})
-            case "move":
-                await self._apply(name, {**spec, "toolbox_ref": how["box"]})
-            case "restart":
-                await self._apply(name, spec, annotations={RESTARTED_AT: f"{self.loop.time():.0f}"})
-            case "rotate":
-                self.changed |= dict.fromkeys(self.declared, self.loop.time())
-                self.secret = "s3cr3t-two" if self.secret == "s3cr3t-one" else "s3cr3t-one"
-                self.store.put_secret("default", "creds", {"token": self.secret})
-            case "touch":
-                await self._apply(name, spec, labels={"touched": f"{self.loop.time():.0f}"})
-
-    async def _delete(self, name: str) -> None:
-        self.declared[name] = None
-        with suppress(NotFound):
-            await self.store.delete(Key("MCPServer", "default", name))
-        self._remember()
-
-    def _by_hand(self, name: str, what: str) -> None:
-        for box in self.boxes.values():
-            for each in box.of("default", name):
-                if not box.powered or not box.docker_ok or each.installation != INSTALLATION:
-                    continue
-                match what:
-                    case "stop":
-                        box.stop_by_hand(each.name)
-                    case "remove":
-                        box.remove_by_hand(each.name)
-                    case "edit":
-                        box.edit_by_hand(each.name, memory=1 << 20)
-                    case "kill":
-                        box.kill_process(each.name)
-                    case "sicken":
-                        box.fall_ill(each.name, 3)
-
-    def _to_all(self, deed: Deed) -> None:
-        match deed.what:
-            case "store":
-                self._store_fault(deed.how["fault"])
-            case "old listings":
-                self.faults.old_listings = deed.how["count"]
-            case "lose status":
-                self.store.lose_status()
-                self.lost_status = True
-                self._remember()
-            case "clock":
-                self.clock.jump(deed.how["seconds"])
-
-    def _store_fault(self, fault: str) -> None:
-        self.faults.clear()
-        if fault == "truncated":
-            servers = sorted(key for key in self.store._objects if key.kind == "MCPServer")
-            self.faults.hidden = frozenset(self.rng.sample(servers, (len(servers) + 1) // 2))
-        elif fault:
-            setattr(self.faults, fault, True)
-        self.store.notify()
-
-    async def _calm_down(self) -> None:
-        """Everything works again, and what people last declared can work."""
-        self.note("--- calm")
-        self.faults.clear()
-        for process in self.processes.values():
-            process.armed.clear()
-            process.wake()
-        for client in self.clients:
-            client.stale = 0
-        for box in self.boxes.values():
-            if not self.schedule.calm:
-                self._repair(box)
-        for name, spec in list(self.declared.items()):
-            image = "" if spec is None else spec["image"]
-            if spec is not None and (name in self.restless or (image in BROKEN and self.rng.random() < 0.6)):
-                await self._apply(name, {**spec, "image": "img/good:9"})
-
-    def _repair(self, box: FakeToolbox) -> None:
-        if not box.powered:
-            self._come_back(box, wiped=False)
-        elif box.mood != "answers":
-            box.plug()
-        if not box.docker_ok:
-            box.docker_up()
-
     def _restless(self) -> bool:
-        """Whether something that was declared keeps a host busy for ever: a crash loop, an image that is not there."""
-        return any(spec is not None and spec["image"] in BROKEN for spec in self.declared.values())
+        """Whether something keeps a host busy for ever: a crash loop, an image that is not there."""
+        images = {each.instance.image for box in self.boxes.values() for each in box.containers.values()}
+        declared = {str(spec["image"]) for spec in self.declared.values() if spec is not None}
+        return bool((images | declared) & {*BROKEN, "img/late-crash:1"})
 
     async def _idle(self) -> None:
         """Nothing happens, so nothing is written and nobody is called."""
