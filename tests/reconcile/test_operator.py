@@ -375,3 +375,32 @@ async def test_a_toolbox_that_cannot_be_connected_to_says_why() -> None:
     async with rig.running(make_server()):
         ready = await rig.condition("Ready")
         assert (ready.status, ready.reason, ready.message) == ("Unknown", "CertificateMismatch", NO_CA)
+
+
+@in_virtual_time
+async def test_many_toolboxes_are_not_all_called_in_the_same_moment() -> None:
+    rig = Rig()
+    for number in range(100):
+        await rig.add_box(f"box{number}", f"http://127.0.0.1:{number}")
+    task = asyncio.create_task(rig.operator.run())
+    await asyncio.sleep(0.5)
+    assert 10 < len(rig.connected) < 60
+    await asyncio.sleep(2.0)
+    assert len(rig.connected) == 100
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@in_virtual_time
+async def test_a_person_is_served_before_a_restart_storm_is_over() -> None:
+    rig = Rig()
+    for number in range(100):
+        await rig.add_box(f"box{number}", f"http://127.0.0.1:{number}")
+        for copy in range(5):
+            await rig.store.apply(make_server(f"s{number}x{copy}", toolbox_ref=f"box{number}"))
+    async with rig.running(make_server()):
+        began = rig.clock.monotonic()
+        await edit(rig, image="registry.example/time:2")
+        await soon(lambda: "registry.example/time:2" in rig.serving(), within=10.0)
+        assert rig.clock.monotonic() - began < 2.0
+        assert sum(each.serving for box in rig.boxes.values() for each in box.containers.values()) == 501

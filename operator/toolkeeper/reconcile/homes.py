@@ -64,6 +64,8 @@ class Homes:
     """Called with each key that somebody should look after again."""
     broken: Callable[[Key, Exception], None]
     """Called when a watch ended with an error that nobody expected; it begins anew."""
+    polled: Callable[[Key, str], None]
+    """Called with the outcome of each poll."""
     clock: Clock
     rng: Random
     settings: WatchSettings
@@ -168,6 +170,7 @@ class Homes:
             clock=self.clock,
             rng=self.rng,
             settings=self.settings,
+            polled=lambda outcome: self.polled(key, outcome),
         )
         home = self._homes[key] = Home(watch, _door(toolbox))
         home.task = self.tasks.create_task(self._watch(key, watch))
@@ -176,7 +179,8 @@ class Homes:
         failures = 0
         while True:
             try:
-                await watch.run()
+                # Many toolboxes at once, as after a start, are not all called in the same moment.
+                await watch.run(self.rng.uniform(0.0, self.settings.spread * 2.0 * (len(self._homes) - 1)))
             except Exception as error:  # noqa: BLE001 - the outermost turn: one toolbox must not stop the others
                 failures += 1
                 self.broken(key, error)

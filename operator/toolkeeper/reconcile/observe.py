@@ -30,6 +30,8 @@ class WatchSettings:
     """For an answer, beyond the wait."""
     echo: float = 0.5
     """How long a poll in flight may take to show what was just done, before it is asked anew."""
+    spread: float = 0.01
+    """Between the first polls of toolboxes that are found at the same time, on average."""
     doubts: int = 2
     """Polls in a row that must fail before a toolbox that answered counts as unreachable."""
     backoff: Backoff = field(default_factory=lambda: Backoff(first=1.0, cap=30.0, floor=0.2))
@@ -42,7 +44,7 @@ class Watch:
     """The latest observation of one toolbox, kept fresh by one poll at a time (so answers cannot overtake each other).
 
     `changed` is called when there is something new to decide on: another revision, the first answer, the loss of one,
-    and every look that was asked for by `wake` or `acting`.
+    and every look that was asked for by `wake` or `acting`. `polled` is called with the outcome of each poll.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Watch:
         clock: Clock,
         rng: Random,
         settings: WatchSettings | None = None,
+        polled: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self._connect, self._installation, self._changed = connect, installation, changed
+        self._polled = polled
         self._clock, self._rng = clock, rng
         self._settings = settings or WatchSettings()
         self._client: ToolboxClient | None = None
@@ -105,8 +109,9 @@ class Watch:
         if after is not None:
             self._interrupt(max(0.0, after))
 
-    async def run(self) -> None:
-        """Watch until cancelled."""
+    async def run(self, after: float = 0.0) -> None:
+        """Watch until cancelled, beginning after so many seconds."""
+        await asyncio.sleep(after)
         try:
             while True:
                 await self._turn()
@@ -166,6 +171,7 @@ class Watch:
         before, asked = self.observation, self._due() or self._needed > self._finished
         if self._due():
             self._look_at = None
+        self._polled("answered")
         self._finished, self._failures = number, 0
         self.observation, self.observed_at = snapshot, self._clock.monotonic()
         if snapshot.runtime_ok:
@@ -175,6 +181,7 @@ class Watch:
             self._changed()
 
     async def _failed(self, observation: Unreachable, number: int) -> None:
+        self._polled(observation.reason)
         self._failures += 1
         lost = self._failures >= self._settings.doubts or not isinstance(self.observation, Snapshot)
         if lost:

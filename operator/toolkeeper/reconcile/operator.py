@@ -94,6 +94,7 @@ class Operator:
             rng=rng,
             settings=settings.watch,
             broken=self._recorder.failed,
+            polled=self._recorder.polled,
         )
         self._gathering = Gathering(
             inventory=self._inventory,
@@ -276,6 +277,7 @@ class Operator:
                 for toolbox in self._homes.concerned_with(gone.key):
                     self._queue.add(toolbox, Priority.EDIT)
         for toolbox in self._homes.follow(difference):
+            self._recorder.left(toolbox)
             self._executor.forget(toolbox)
             self._leadership.forget(toolbox)
         for each in difference.changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
@@ -106,6 +107,15 @@ class Recorder:
                 self._fallen.add(after.key)
                 self._metrics.drift_found.inc()
         self._on_pass(world, decision)
+
+    def polled(self, toolbox: Key, outcome: str) -> None:
+        """A toolbox was asked for its state."""
+        self._metrics.requests.labels(_slashed(toolbox), "state", outcome).inc()
+
+    def left(self, toolbox: Key) -> None:
+        """A toolbox is no longer watched, or as another one from now on."""
+        with suppress(KeyError):
+            self._metrics.reachable.remove(_slashed(toolbox))
 
     def claimed(self, toolbox: Key, error: Exception | None) -> None:
         """A node was claimed, or not."""

@@ -256,7 +256,8 @@ class ToolboxPass:
         times = [] if after is None else [max(SHORTEST_WAKE, after - (now - observed_at))]
         if waits > 0:
             times.append(waits)
-        times += [until - now for *_, until in home.refusals.values() if until > now]
+        home.refusals = {key: known for key, known in home.refusals.items() if known[-1] > now}
+        times += [until - now for *_, until in home.refusals.values()]
         wake = min(times, default=None)
         home.watch.wake(wake)
         return None if home.watch.answers() else wake
