@@ -66,7 +66,11 @@ async def test_a_crashing_server_is_reported_with_exit_code_and_left_to_docker(r
     rig.declare("crashing", env=[{"name": "TINY_BROKEN", "value": "exit"}])
 
     server = await rig.until(
-        "crashing", lambda s: any(c.reason == "CrashLoopBackOff" for c in s.status.conditions)
+        "crashing",
+        lambda s: (
+            any(c.reason == "CrashLoopBackOff" for c in s.status.conditions)
+            and s.status.exit_code is not None
+        ),
     )
 
     assert server.status.exit_code == 3

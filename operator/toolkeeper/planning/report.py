@@ -91,11 +91,17 @@ def _is_rolled_back(s: Situation) -> bool:
 
 def _kept_message(s: Situation, verdict: Verdict) -> str:
     """What the host says differs from time to time; as long as it means the same, status keeps the first words."""
-    if verdict.quoted and s.same_as_reported:
+    if verdict.quoted and s.same_as_reported and not _learnt_more(s):
         for before in s.wanted.server.status.conditions:
             if before.reason == verdict.reason and before.type in ("Reconciling", "Stalled"):
                 return before.message
     return verdict.message[:LONGEST]
+
+
+def _learnt_more(s: Situation) -> bool:
+    """Between two crashes a host may not know the exit code; once it does, the first words were too few."""
+    status = s.wanted.server.status
+    return status.exit_code is None and s.match is not None and s.match.exit_code is not None
 
 
 def _accepted(s: Situation, generation: int) -> Said:
@@ -222,7 +228,11 @@ def _subject(
     if subject is None:
         return {"container": "", "container_id": "", "restarts": 0, "exit_code": None, "last_log": ()}
     held = (
-        verdict.quoted and s.same_as_reported and status.container == subject.name and _says(status, verdict)
+        verdict.quoted
+        and s.same_as_reported
+        and status.container == subject.name
+        and _says(status, verdict)
+        and not _learnt_more(s)
     )
     ended = s.stage(subject) in (Stage.CRASHING, Stage.EXITED, Stage.DEAD, Stage.FAILED)
     return {
