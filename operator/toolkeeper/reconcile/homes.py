@@ -21,6 +21,10 @@ from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
 
+PACE = 0.2
+"""Seconds between placements that only follow what was seen, at least."""
+SHARE = 10.0
+"""And so many times as long as one takes."""
 BROKEN = Backoff(first=5.0, cap=60.0, floor=1.0)
 
 
@@ -64,6 +68,8 @@ class Homes:
     """Called with each key that somebody should look after again."""
     broken: Callable[[Key, Exception], None]
     """Called when a watch ended with an error that nobody expected; it begins anew."""
+    later: Callable[[float], None]
+    """Called when `placements` should be asked again after so many seconds."""
     polled: Callable[[Key, str], None]
     """Called with the outcome of each poll."""
     clock: Clock
@@ -76,6 +82,10 @@ class Homes:
     _assigned: dict[Key, set[Key]] = field(default_factory=dict)
     """Toolbox → servers that belong to it."""
     _stale: bool = True
+    """What is declared has changed since."""
+    _shifted: bool = False
+    """What was seen has changed since: that can wait a little, for at a start it changes all the time."""
+    _rested_at: float = 0.0
     _where: dict[Key, set[Key]] = field(default_factory=dict)
     """Server → toolboxes that were last seen with it."""
     _remembered: dict[Key, set[str]] = field(default_factory=dict)
@@ -87,19 +97,8 @@ class Homes:
 
     def placements(self) -> Mapping[Key, Placement]:
         """Where each server belongs, by what is known now."""
-        if self._stale:
-            self._stale = False
-            before, self._placements = self._placements, self._placed()
-            self._assigned = {}
-            for key, placement in self._placements.items():
-                if placement.toolbox is not None:
-                    self._assigned.setdefault(placement.toolbox, set()).add(key)
-            for key, old in before.items():
-                if old.toolbox is not None and self._placements.get(key) != old:
-                    self.concerns(old.toolbox, Priority.EDIT)
-            for key, placement in self._placements.items():
-                if before.get(key) != placement:
-                    self.concerns(key, Priority.EDIT)
+        if self._stale or (self._shifted and self.clock.monotonic() >= self._rested_at):
+            self._place_all()
         return self._placements
 
     def placement(self, server: Key) -> Placement | None:
@@ -204,7 +203,8 @@ class Homes:
             self._settle(key, home, frozenset(here))
         facts = _facts(observation, home.residents)
         if facts != home.facts:
-            home.facts, self._stale = facts, True
+            home.facts, self._shifted = facts, True
+            self.later(max(0.0, self._rested_at - self.clock.monotonic()))
         self.concerns(key, Priority.DRIFT)
         for server in sorted(before | home.residents):
             self._tell_others(server, key)
@@ -223,6 +223,23 @@ class Homes:
         for other in self.concerned_with(server):
             if other != toolbox:
                 self.concerns(other, Priority.DRIFT)
+
+    def _place_all(self) -> None:
+        """Place every server; where that changes anything, it concerns the toolbox before and the one after."""
+        began = self.clock.monotonic()
+        self._stale = self._shifted = False
+        before, self._placements = self._placements, self._placed()
+        self._rested_at = began + max(PACE, SHARE * (self.clock.monotonic() - began))
+        self._assigned = {}
+        for key, placement in self._placements.items():
+            if placement.toolbox is not None:
+                self._assigned.setdefault(placement.toolbox, set()).add(key)
+        for key, old in before.items():
+            if old.toolbox is not None and self._placements.get(key) != old:
+                self.concerns(old.toolbox, Priority.EDIT)
+        for key, placement in self._placements.items():
+            if before.get(key) != placement:
+                self.concerns(key, Priority.EDIT)
 
     def _placed(self) -> Mapping[Key, Placement]:
         observations = {key: _held(home) for key, home in self._homes.items()}

@@ -36,6 +36,8 @@ from toolkeeper.resources.toolbox import Toolbox
 
 STORE = Key("Store", "", "")
 """The work of listing the store again."""
+PLACEMENT = Key("Placement", "", "")
+"""The work of placing servers by what was seen since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Operator:
             rng=rng,
             settings=settings.watch,
             broken=self._recorder.failed,
+            later=lambda seconds: self._queue.add(PLACEMENT, after=seconds),
             polled=self._recorder.polled,
         )
         self._gathering = Gathering(
@@ -230,6 +233,9 @@ class Operator:
                 sure = await self._relist()
                 pause = self._settings.resync if sure else self._settings.doubt
                 self._queue.add(STORE, Priority.RESYNC, after=jittered(pause, self._rng))
+                return Result()
+            case "Placement":
+                self._homes.placements()
                 return Result()
             case "Toolbox":
                 if key in self._inventory.toolboxes:
