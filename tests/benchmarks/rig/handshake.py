@@ -21,15 +21,20 @@ QUESTION = json.dumps(
 )
 
 
-def answers(url: str, *, seconds: float = 2.0) -> bool:
-    """Whether the server at `url` greets now."""
+def greeted(url: str, *, seconds: float = 2.0) -> str | None:
+    """The version that the server at `url` says it has; None if it does not greet now."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=seconds)
     try:
         connection.request("POST", parts.path, QUESTION, HEADERS)
         greeting = json.loads(connection.getresponse().read())
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
+        return str(greeting["result"]["serverInfo"]["version"])
+    except (OSError, ValueError, LookupError, http.client.HTTPException):
+        return None
     finally:
         connection.close()
-    return "protocolVersion" in greeting.get("result", {})
+
+
+def answers(url: str) -> bool:
+    """Whether the server at `url` greets now."""
+    return greeted(url) is not None

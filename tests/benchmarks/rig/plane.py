@@ -39,8 +39,11 @@ LOOK_SECONDS = 0.003
 class Plane:
     """One node agent and one operator, and what they keep, in a folder that goes with them."""
 
-    def __init__(self, engine: Engine, installation: str, folder: Path) -> None:
-        self.engine, self.installation = engine, installation
+    def __init__(
+        self, engine: Engine, installation: str, folder: Path, node: Mapping[str, str] | None = None
+    ) -> None:
+        """`node` are further settings of the node agent."""
+        self.engine, self.installation, self._node = engine, installation, node or {}
         self.folder, self.manifests = folder, folder / "manifests"
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
         self._status: Statuses | None = None
@@ -76,6 +79,7 @@ class Plane:
             "TOOLKEEPER_NODE_RUNTIME": "docker",
             "TOOLKEEPER_NODE_DOCKER_ADDRESSES": ADDRESSES,
             "TOOLKEEPER_NODE_DOCKER_SOCKET": str(self.engine.socket),
+            **self._node,
         })  # fmt: skip
 
     def run_operator(self) -> None:
@@ -252,6 +256,19 @@ class Statuses:
         self.servers = {name: self.servers.get(name, {}) for (name,) in rows}
         return [name for (name,) in rows]
 
+    def last_action(self) -> int:
+        """The number of the newest entry in the log of actions."""
+        newest = self._connection.execute("SELECT max(id) FROM actions").fetchone()[0]
+        return int(newest or 0)
+
+    def accepted(self, name: str, action: str, *, since: int) -> bool:
+        """Whether a host has accepted that action for that server after the entry `since`."""
+        row = self._connection.execute(
+            "SELECT 1 FROM actions WHERE id > ? AND name = ? AND action = ? AND outcome = 'accepted'",
+            (since, name, action),
+        ).fetchone()
+        return row is not None
+
     def ready(self, kind: str, name: str) -> bool:
         """Whether that object's condition Ready is true."""
         row = self._connection.execute(
@@ -293,11 +310,11 @@ def sweep(engine: Engine, installation: str) -> None:
 
 
 @contextmanager
-def running(engine: Engine, installation: str) -> Iterator[Plane]:
+def running(engine: Engine, installation: str, node: Mapping[str, str] | None = None) -> Iterator[Plane]:
     """A plane for as long as the context lasts; nothing of it stays."""
     sweep(engine, installation)
     with tempfile.TemporaryDirectory(prefix="toolkeeper-benchmark-") as folder:
-        plane = Plane(engine, installation, Path(folder))
+        plane = Plane(engine, installation, Path(folder), node)
         try:
             plane.start()
             yield plane

@@ -26,7 +26,7 @@ type request struct {
 }
 
 func info() object {
-	version := os.Getenv("STATIC_VERSION")
+	version := os.Getenv("TINY_VERSION")
 	if version == "" {
 		version = "1.0.0"
 	}
