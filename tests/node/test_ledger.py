@@ -114,19 +114,19 @@ async def test_a_look_that_began_before_a_change_does_not_undo_it() -> None:
         assert (await stand.client.state(INSTALLATION)).containers == ()
 
 
-async def test_only_four_creates_run_at_once_but_a_pull_holds_nobody_up() -> None:
+async def test_only_eight_creates_run_at_once_but_a_pull_holds_nobody_up() -> None:
     runtime = FakeRuntime(steps=(("created", ""),))
     runtime.gate.clear()
     async with standing(runtime) as stand:
         claim = await stand.client.claim(INSTALLATION, 0)
-        for number in range(10):
+        for number in range(20):
             server = f"s{number}"
             await stand.client.create(claim, container_of(server), request_of(server))
         await asyncio.sleep(0)
-        assert runtime.creating == 4
+        assert runtime.creating == 8
         runtime.gate.set()
-        await stand.until(lambda now: sum(each.state == "running" for each in now.containers) == 10)
-    assert runtime.most_creating == 4
+        await stand.until(lambda now: sum(each.state == "running" for each in now.containers) == 20)
+    assert runtime.most_creating == 8
 
 
 async def test_whoever_pulls_gives_way() -> None:

@@ -86,12 +86,12 @@ class Launch:
         """
         try:
             try:
-                await self.engine.call(self.engine.api.start, id)
+                await self.engine.wait(self.engine.api.start, id)
             except (NotFound, Refused) as exc:
                 if not _lost_its_place(exc):
                     raise
                 await self._place_anew(id, mark)
-                await self.engine.call(self.engine.api.start, id)
+                await self.engine.wait(self.engine.api.start, id)
         except Conflict as exc:
             raise Refused(str(exc), reason="StartFailed") from exc
         except Refused as exc:
@@ -123,7 +123,8 @@ class Launch:
         """Create it, or find the one that somebody else is creating: its name is taken before it is there."""
         for _ in range(int(CREATION_SECONDS / PAUSE)):
             try:
-                created: Json = await self.engine.call(
+                # Under load each takes a second; several at once must not hold up looking at the others.
+                created: Json = await self.engine.wait(
                     self.engine.api.create_container_from_config, body, name
                 )
             except Conflict:
