@@ -178,6 +178,11 @@ def test_what_answers_stops_answering_ends_or_fails_presses(
     assert presses(before, after)
 
 
+def test_an_answer_can_wait_while_others_are_on_their_way() -> None:
+    assert not presses(some("running"), some("running", ok=True), more_to_come=True)
+    assert presses(some("running", ok=True), some("exited"), more_to_come=True)
+
+
 # Slots
 
 

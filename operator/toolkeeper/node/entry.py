@@ -117,14 +117,26 @@ def compose(entry: Entry) -> Container | None:
     )
 
 
-def presses(before: Container | None, after: Container | None) -> bool:
-    """Whether somebody may want to act on the change at once: not while a container is only on its way."""
+def presses(before: Container | None, after: Container | None, *, more_to_come: bool = False) -> bool:
+    """Whether somebody may want to act on the change at once.
+
+    Not while a container is only on its way, and not when it has arrived while others still are.
+    """
     if after is None or after.error_reason:
         return True
     if after.state in _ON_ITS_WAY:
         return False
-    known_to_answer = before is not None and _answers(before)
-    return after.state != "running" or known_to_answer or _answers(after)
+    if after.state == "running" and (before is None or not _answers(before)):
+        return _answers(after) and not more_to_come
+    return True
+
+
+def is_coming(entry: Entry) -> bool:
+    """Whether it is being created, or runs and may answer its first probe any moment."""
+    if entry.work is not None:
+        return entry.work.verb == "create"
+    view = entry.view
+    return view is not None and view.state == "running" and view.handshake is None
 
 
 def _answers(container: Container) -> bool:

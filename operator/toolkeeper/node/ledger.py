@@ -12,7 +12,7 @@ from typing import Literal
 from toolkeeper import __version__
 from toolkeeper.clock import Clock
 from toolkeeper.node.encoding import around_age, around_containers, joined
-from toolkeeper.node.entry import Entry, Failure, Probed, Work, compose, presses, run_of
+from toolkeeper.node.entry import Entry, Failure, Probed, Work, compose, is_coming, presses, run_of
 from toolkeeper.node.notebook import Notebook, Page
 from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.runtime import Capacity, Seen, Sight
@@ -208,7 +208,9 @@ class Ledger:
             self._forget(entry)
         if entry.view != before:
             entry.pieces = None
-            self.revisions.bump(entry.installation, pressing=presses(before, entry.view))
+            known = self._names.get(entry.installation, {})
+            more = any(is_coming(each) for each in known.values() if each is not entry)
+            self.revisions.bump(entry.installation, pressing=presses(before, entry.view, more_to_come=more))
             for listener in self._listeners:
                 listener(entry)
 
