@@ -50,7 +50,7 @@ def test_nothing_is_concluded_from_what_an_incomplete_listing_does_not_show() ->
 def test_a_listing_that_began_before_our_own_write_is_not_believed_about_it() -> None:
     inventory = knowing(A1)
     began = inventory.begin()
-    inventory.put(A2)
+    inventory.put(A2, instead_of=A1)
     assert inventory.take(Listing((A1,)), began).changed == ()
     assert inventory.get(A1.key) is A2
     assert inventory.take(Listing(()), began).removed == ()
@@ -58,8 +58,21 @@ def test_a_listing_that_began_before_our_own_write_is_not_believed_about_it() ->
 
 def test_a_later_listing_is_believed_again_whatever_it_shows() -> None:
     inventory = knowing(A1)
-    inventory.put(A2)
+    inventory.put(A2, instead_of=A1)
     assert inventory.take(Listing((A1,)), inventory.begin()).changed == (A1,)
+
+
+def test_a_late_reply_does_not_undo_what_a_listing_has_shown_meanwhile() -> None:
+    inventory, edited = knowing(A1), at(A1, "3")
+    inventory.take(Listing((edited,)), inventory.begin())
+    assert not inventory.put(A2, instead_of=A1)
+    assert inventory.get(A1.key) is edited
+
+
+def test_a_listing_that_shows_our_own_write_first_changes_nothing() -> None:
+    inventory = knowing(A1)
+    inventory.take(Listing((A2,)), inventory.begin())
+    assert inventory.put(A2, instead_of=A1)
 
 
 def test_an_object_that_was_created_again_under_the_same_name_is_another_one() -> None:

@@ -63,11 +63,14 @@ class Inventory:
         self.complete = listing.complete
         return Difference(changed, removed)
 
-    def put(self, resource: Resource) -> None:
-        """We wrote this version."""
+    def put(self, resource: Resource, *, instead_of: Resource) -> bool:
+        """We wrote this version over that one. False: a listing showed yet another meanwhile; only the next can tell."""
+        if _version(self.get(resource.key)) not in (_version(instead_of), _version(resource)):
+            return False
         self._ticks += 1
         self._touched[resource.key] = self._ticks
         self._shelf(resource.key)[resource.key] = resource
+        return True
 
     def forget(self, key: Key) -> None:
         """It is gone."""

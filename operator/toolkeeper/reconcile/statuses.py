@@ -59,9 +59,8 @@ class Statuses:
         except (Conflict, NotFound) as error:
             self._recorder.wrote(after, error)
             return False
-        self._inventory.put(stored)
         self._recorder.wrote(stored, None)
-        return True
+        return self._inventory.put(stored, instead_of=before)
 
     async def _release(self, server: MCPServer) -> bool:
         try:

@@ -49,6 +49,8 @@ class Result:
 class _Notes:
     """What happened to each server's writes in this pass."""
 
+    servers: dict[Key, MCPServer] = field(default_factory=dict)
+    """The versions that were decided on, and then those that we wrote over them."""
     dropped: set[Key] = field(default_factory=set)
     relist: bool = False
     again: bool = False
@@ -107,10 +109,11 @@ class ToolboxPass:
         """Every status that changes; and of every server that is acted upon, so that acting on an old version fails."""
         changing = {each.key: each for each in decision.servers}
         acted_upon = {step.server for step in decision.plan.steps}
+        notes.servers = {each.server.key: each.server for each in world.servers}
         written: list[Resource] = [
-            changing.get(each.server.key, each.server)
-            for each in world.servers
-            if each.server.key in changing or each.server.key in acted_upon
+            changing.get(key, server)
+            for key, server in notes.servers.items()
+            if key in changing or key in acted_upon
         ]
         if decision.toolbox is not None:
             written.append(decision.toolbox)
@@ -120,39 +123,45 @@ class ToolboxPass:
         await _each(self._release(key, notes) for key in decision.released if key not in notes.dropped)
 
     async def _write_status(self, resource: Resource, notes: _Notes) -> None:
+        before = notes.servers.get(resource.key, resource)
         try:
             stored = await self.store.write_status(resource)
         except ToolkeeperError as error:
             notes.drop(resource.key, error)
             self.recorder.wrote(resource, error)
-        else:
-            before = self.inventory.get(stored.key)
-            self.inventory.put(stored)
-            self.recorder.wrote(stored, None, before=before)
-            if isinstance(stored, MCPServer) and matters_to_connections(before, stored):
-                self.wrote(stored)
+            return
+        self._keep(stored, resource, notes)
+        self.recorder.wrote(stored, None, before=before)
+        if isinstance(stored, MCPServer) and matters_to_connections(before, stored):
+            self.wrote(stored)
 
     async def _hold(self, key: Key, notes: _Notes) -> None:
         """Our finalizer, before the first create: whatever is deleted from now on, is cleaned up."""
-        server = self.inventory.servers.get(key)
-        if server is None:
-            notes.dropped.add(key)
-        elif FINALIZER not in server.metadata.finalizers:
-            try:
-                self.inventory.put(await self.store.set_finalizer(server, present=True))
-            except ToolkeeperError as error:
-                notes.drop(key, error)
+        server = notes.servers[key]
+        if FINALIZER in server.metadata.finalizers:
+            return
+        try:
+            stored = await self.store.set_finalizer(server, present=True)
+        except ToolkeeperError as error:
+            notes.drop(key, error)
+        else:
+            self._keep(stored, server, notes)
 
     async def _release(self, key: Key, notes: _Notes) -> None:
-        server = self.inventory.servers.get(key)
-        if server is None:
-            return
+        """Let go of the very version that was decided on: what has its name by now may be another one."""
+        server = notes.servers[key]
         try:
             await self.store.set_finalizer(server, present=False)
         except ToolkeeperError as error:
             notes.drop(key, error)
         else:
             self.recorder.released(server)
+            notes.relist = True
+
+    def _keep(self, stored: Resource, before: Resource, notes: _Notes) -> None:
+        if isinstance(stored, MCPServer):
+            notes.servers[stored.key] = stored
+        if not self.inventory.put(stored, instead_of=before):
             notes.relist = True
 
     # Acting.
