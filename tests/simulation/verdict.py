@@ -60,7 +60,10 @@ def _as_declared(run: Run, name: str, spec: Spec, server: MCPServer) -> None:
     here = _containers(run, name)
     wanted = run.hashes(server)
     ours = [each for _, each in here if each.request.hash in wanted]
-    if spec["image"] in BROKEN:
+    # Somebody who stops or kills a candidate before it answers makes it fail its gate.
+    meddled = any(deed.on == name and deed.what in {"stop", "kill"} for deed in run.schedule.deeds)
+    failed = meddled and is_true(server.status.conditions, "RolledBack")
+    if failed or spec["image"] in BROKEN:
         _truthful_about_failure(run, server, here)
         return
     told = f"{name}: {[(box, each.name, each.state) for box, each in here]}, {server.status.phase}"

@@ -15,7 +15,6 @@ from toolkeeper.planning.observed import Snapshot
 from toolkeeper.reconcile.ports import Change, Claim, InstanceRequest, Resource
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
-from toolkeeper.resources.meta import Key
 from toolkeeper.stores.memory import MemoryStore
 from toolkeeper.testing.fake_toolbox import FakeToolbox
 from toolkeeper.testing.faults import FaultyClient, Process
@@ -30,12 +29,8 @@ class Watched:
     """A toolbox under the eyes of the oracles, on the host's side of every fault."""
 
     def __init__(self, toolbox: FakeToolbox, process: Process, run: Run) -> None:
-        self._toolbox, self._process, self._oracles, self._store = toolbox, process, run.oracles, run.store
+        self._toolbox, self._process, self._oracles = toolbox, process, run.oracles
         self._now = asyncio.get_running_loop().time
-
-    def _generation(self, request: InstanceRequest) -> int:
-        server = self._store._objects.get(Key("MCPServer", request.namespace, request.server))
-        return -1 if server is None else server.metadata.generation
 
     async def _write(self, verb: str, name: str, call: Awaitable[T]) -> T:
         result = await call
@@ -51,7 +46,6 @@ class Watched:
         return claim
 
     async def create(self, claim: Claim, container: str, request: InstanceRequest) -> None:
-        self._oracles.made_for[request.uid, request.hash] = self._generation(request)
         await self._write("create", container, self._toolbox.create(claim, container, request))
 
     async def start(self, claim: Claim, container: str) -> None:
