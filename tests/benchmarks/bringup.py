@@ -93,8 +93,8 @@ class Bringup:
         time.sleep(QUIET_SECONDS)
         return seconds, used
 
-    def memory_with_all(self) -> dict[str, tuple[float, float]]:
-        """Program → (resident MB, proportional MB) while all servers run."""
+    def memory_with_all(self) -> tuple[float, dict[str, float]]:
+        """See `Plane.memory`, while all servers run."""
         self._brought_up()
         time.sleep(QUIET_SECONDS)
         found = self._plane.memory()
@@ -157,27 +157,27 @@ def _all_answer(started: SimpleQueue[str], number: int, began: float) -> None:
 
 def tell(
     pairs: Sequence[Pair],
-    kept: Mapping[str, tuple[float, float]],
+    kept: tuple[float, Mapping[str, float]],
     made_of: Server,
     servers: int,
     idle_cpu: Sequence[float],
 ) -> None:
     ours, plain, used = zip(*pairs, strict=True)
     ratio = figures.median(ours) / figures.median(plain)
-    single = [each.ours / each.raw for each in pairs]
-    rss, pss = (sum(each[n] for each in kept.values()) for n in (0, 1))
-    memory = ", ".join(f"{name} {sizes[0]:.0f}" for name, sizes in kept.items())
+    single = [one.ours / one.raw for one in pairs]
+    memory, each = kept
+    parts = ", ".join(f"{name} {size:.0f}" for name, size in each.items())
     rows = {
         "Toolkeeper": f"{figures.spread(ours)} s",
         "raw Docker, 4 parallel": f"{figures.spread(plain)} s",
         "ratio of the medians": f"{ratio:.3f}; of single pairs: {figures.spread(single)}",
         "CPU of node and operator": f"{figures.spread(used)} s; idle, during raw: {figures.spread(idle_cpu)} s",
-        "memory with all of them": f"{rss:.0f} MB resident ({memory}); shared pages counted once: {pss:.0f} MB",
+        "memory with all of them": f"{memory:.0f} MB resident, shared pages counted once; each with them: {parts}",
     }
     report = {
         "ratio_to_raw": ratio,
-        "rss_mb": rss,
-        "pss_mb": pss,
+        "rss_mb": memory,
+        "rss_sum_mb": sum(each.values()),
         "toolkeeper_s": figures.median(ours),
         "raw_s": figures.median(plain),
         "cpu_s": figures.median(used),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -133,15 +132,16 @@ class Plane:
 
     # What they cost.
 
-    def memory(self) -> dict[str, tuple[float, float]]:
-        """Program → resident MB, and MB with shared pages counted once."""
-        found = {}
+    def memory(self) -> tuple[float, dict[str, float]]:
+        """Resident MB of both, a page that both use counted once, and of each."""
+        private, shared, each = 0, dict[str, int](), dict[str, float]()
         for name, program in self._programs.items():
-            text = Path(f"/proc/{program.pid}/smaps_rollup").read_text()
-            sizes = [re.search(rf"^{kind}:\s+(\d+)", text, re.MULTILINE) for kind in ("Rss", "Pss")]
-            rss, pss = (int(size[1]) / 1024 if size else 0.0 for size in sizes)
-            found[name] = (rss, pss)
-        return found
+            own, files = _resident(Path(f"/proc/{program.pid}/smaps").read_text())
+            each[name] = (own + sum(files.values())) / 1024
+            private += own
+            for file, size in files.items():
+                shared[file] = max(size, shared.get(file, 0))
+        return (private + sum(shared.values())) / 1024, each
 
     def cpu(self) -> dict[str, float]:
         """Program → CPU seconds so far."""
@@ -279,6 +279,20 @@ class Statuses:
     def close(self) -> None:
         """Give the file back."""
         self._connection.close()
+
+
+def _resident(smaps: str) -> tuple[int, dict[str, int]]:
+    """From a process's `smaps`: KB that no other process uses, and file → KB that some other uses as well."""
+    own, files, file = 0, dict[str, int](), ""
+    for line in smaps.splitlines():
+        key, *rest = line.split()
+        if not key.endswith(":"):
+            file = rest[-1]
+        elif key.startswith("Private_") and key != "Private_Hugetlb:":
+            own += int(rest[0])
+        elif key in ("Shared_Clean:", "Shared_Dirty:"):
+            files[file] = files.get(file, 0) + int(rest[0])
+    return own, files
 
 
 def is_ready(status: Json) -> bool:
