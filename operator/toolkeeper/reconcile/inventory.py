@@ -64,7 +64,7 @@ class Inventory:
         return Difference(changed, removed)
 
     def put(self, resource: Resource, *, instead_of: Resource) -> bool:
-        """We wrote this version over that one. False: a listing showed yet another meanwhile; only the next can tell."""
+        """We wrote this version over that one. False: a listing showed yet another meanwhile; the next one tells."""
         if _version(self.get(resource.key)) not in (_version(instead_of), _version(resource)):
             return False
         self._ticks += 1
