@@ -19,6 +19,7 @@ from toolkeeper.errors import Refused, ToolkeeperError, Unreachable
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
 from toolkeeper.resources.meta import Key
+from toolkeeper.stores.kubernetes.digesting import digest_key
 from toolkeeper.stores.kubernetes.election import ElectedLease
 from toolkeeper.stores.kubernetes.installation import installation_of
 from toolkeeper.stores.kubernetes.lease import LeaseObject
@@ -45,6 +46,11 @@ RULES: list[dict[str, Any]] = [
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
     {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create"]},
+    {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "verbs": ["create"],
+    },  # once, in the operator's own namespace
 ]
 ROLE = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles/operator"
 
@@ -159,6 +165,7 @@ async def test_everything_the_operator_does_is_within_its_rights(
     for _ in range(2):
         await store.emit(Event(TIME, "Normal", "Created", "created", uid=found.metadata.uid))
     await installation_of(store.api, "default")
+    await digest_key(store.api, "default", fresh=bytes)
     clock = SystemClock()
     registry = LeaseObject(store.api, "default", clock=clock, name="rights")
     lease = ElectedLease(registry, "one", clock=clock, random=Random(1))

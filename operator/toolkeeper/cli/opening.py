@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from toolkeeper.errors import ToolkeeperError
 
@@ -18,7 +19,7 @@ Answer = TypeVar("Answer")
 OPTIONS = (
     click.option(
         "--store",
-        type=click.Choice(["directory", "sqlite"]),
+        type=click.Choice(["directory", "sqlite", "kubernetes"]),
         envvar="TOOLKEEPER_STORE",
         help="Where resources are kept. Default: what `up` or `operator` runs on here, else sqlite.",
     ),
@@ -35,11 +36,22 @@ OPTIONS = (
         help="Where status is kept. Default: ~/.local/state/toolkeeper.",
     ),
     click.option("--installation", envvar="TOOLKEEPER_INSTALLATION", help="Name of this control plane."),
+    click.option(
+        "--kubeconfig",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="With a cluster: how to reach it. Default: the pod's service account, else KUBECONFIG, ~/.kube/config.",
+    ),
+    click.option("--context", help="With a cluster: the kubeconfig's context. Default: its current one."),
+    click.option(
+        "--operator-namespace",
+        envvar="TOOLKEEPER_OPERATOR_NAMESPACE",
+        help="With a cluster: where the operator keeps Lease, ConfigMap and key. Default: the credentials' namespace.",
+    ),
 )
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--store`, `--path`, `--state-dir`, `--installation`, handed to the command as one `place` argument."""
+    """The options that say which store, handed to the command as one `place` argument."""
 
     @functools.wraps(command)
     def with_place(
@@ -48,12 +60,19 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
         path: Path | None,
         state_dir: Path | None,
         installation: str | None,
+        kubeconfig: Path | None,
+        context: str | None,
+        operator_namespace: str | None,
         **kwargs: Any,
     ) -> Any:
-        from toolkeeper.wiring.places import place_of  # noqa: PLC0415 – not needed for --help
+        from toolkeeper.wiring.places import ClusterChoice, place_of  # noqa: PLC0415 – not needed for --help
 
+        cluster = None
+        said = click.get_current_context().get_parameter_source("operator_namespace")
+        if kubeconfig is not None or context or said is ParameterSource.COMMANDLINE or store == "kubernetes":
+            cluster = ClusterChoice(kubeconfig, context or "", home=operator_namespace or "")
         try:
-            place = place_of(store, path, state_dir=state_dir, installation=installation)
+            place = place_of(store, path, state_dir=state_dir, installation=installation, cluster=cluster)
         except ToolkeeperError as exc:
             raise click.ClickException(str(exc)) from exc
         return command(*args, place=place, **kwargs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from toolkeeper.cli.opening import run, store_options
@@ -12,7 +14,22 @@ from toolkeeper.wiring.places import Place
 EPILOG = """\b
 Examples:
   toolkeeper operator --store directory --path manifests/
-  toolkeeper operator --store sqlite --metrics 127.0.0.1:9090
+  toolkeeper operator --store sqlite --health-address 127.0.0.1:9090
+  toolkeeper operator --store kubernetes --namespace tools --health-address :8080
+  toolkeeper operator --store kubernetes --all-namespaces --kubeconfig ~/.kube/config --context lab
+
+\b
+At --health-address:
+  /healthz  200 while the process can do its work; 503 once only a restart would help: the event loop is stuck, or
+            the watch stays deaf although the API server answers. Neither a lost lease nor an API server that is
+            away fails it.
+  /readyz   200 once the resources were listed, also as standby.
+  /metrics  for Prometheus; with a cluster, toolkeeper_kubernetes_* say what the API server answers.
+
+\b
+Several operators of one cluster elect a leader by the Lease "toolkeeper" in --operator-namespace; a standby takes over
+within 15 s. Beside it are the ConfigMap "toolkeeper" (the installation's name) and the Secret "toolkeeper-digests" (the
+key that secrets are compared by); both are created if absent.
 """
 
 
@@ -20,7 +37,21 @@ Examples:
 @click.option(
     "--allow-prune", is_flag=True, help="Believe an emptied directory, and lift the cap on removals."
 )
-@click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics, /healthz and /readyz there.")
+@click.option(
+    "--health-address", metavar="HOST:PORT", envvar="TOOLKEEPER_HEALTH_ADDRESS",
+    help="Serve /healthz, /readyz and /metrics there; :PORT for every interface.",
+)  # fmt: skip
+@click.option(
+    "-n", "--namespace", "namespaces", multiple=True, envvar="TOOLKEEPER_NAMESPACES",
+    help="With a cluster: only resources of this namespace; can be repeated. Default: of every namespace.",
+)  # fmt: skip
+@click.option(
+    "-A", "--all-namespaces", is_flag=True, help="With a cluster: resources of every namespace, the default."
+)
+@click.option(
+    "--identity", envvar="TOOLKEEPER_IDENTITY",
+    help="With a cluster: name of this process in the Lease and in Events. Default: the machine's, so the pod's.",
+)  # fmt: skip
 @click.option(
     "--log-format",
     type=click.Choice(["console", "json"]),
@@ -34,10 +65,25 @@ Examples:
 )  # fmt: skip
 @store_options
 def operator_command(
-    allow_prune: bool, metrics: str | None, log_format: Format, log_level: Level, place: Place
+    *,
+    allow_prune: bool,
+    health_address: str | None,
+    namespaces: tuple[str, ...],
+    all_namespaces: bool,
+    identity: str | None,
+    log_format: Format,
+    log_level: Level,
+    place: Place,
 ) -> None:
-    """Run the reconcile loop until Ctrl-C. Servers go on running without it."""
+    """Run the reconcile loop until Ctrl-C or SIGTERM. Servers go on running without it."""
+    if all_namespaces and namespaces:
+        raise click.UsageError("--namespace and --all-namespaces exclude each other")
+    if place.cluster is not None:
+        cluster = replace(place.cluster, namespaces=tuple(sorted(set(namespaces))), identity=identity or "")
+        place = replace(place, cluster=cluster)
+    elif namespaces or all_namespaces or identity:
+        raise click.UsageError("--namespace, --all-namespaces and --identity need --store kubernetes")
     options = LoopOptions(
-        allow_prune=allow_prune, metrics=metrics, log_format=log_format, log_level=log_level
+        allow_prune=allow_prune, health=health_address, log_format=log_format, log_level=log_level
     )
     run(run_operator(place, options))

@@ -106,7 +106,7 @@ class Up:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self._stopped.set)
-        log, needs = log_of(self._options, self._place), await self._needs()
+        log, needs = log_of(self._options, installation=self._place.installation), await self._needs()
         async with embedded(self._place, runtime, needs, port=port, log=log) as (node, local):
             self._shown.say(f"runtime: {node.runtime}, because {node.because}")
             self._shown.say(f"node: {local.endpoint}  state: {self._place.folder}")
@@ -133,7 +133,7 @@ class Up:
         )
 
     async def _operate(self, store: Source, client: NodeClient) -> bool:
-        log = log_of(self._options, self._place)
+        log = log_of(self._options, installation=self._place.installation)
         async with operator_of(self._place, store, log, options=self._options) as operator:
             operating = asyncio.create_task(operator.run(), name="operator")
             drawing = asyncio.create_task(self._draw(store, client), name="display")

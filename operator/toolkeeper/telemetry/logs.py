@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import traceback
@@ -74,6 +75,38 @@ def configured(
         cache_logger_on_first_use=True,
     ).bind(**bound)
     return logger
+
+
+def listen_to_libraries(log: Log) -> None:
+    """What libraries say from warnings on, and what our modules say that know no logger of a program, goes there."""
+    structlog.configure(
+        processors=[_handing_to(log)], logger_factory=lambda *_: None, cache_logger_on_first_use=False
+    )
+    root = logging.getLogger()
+    root.handlers = [_Handing(log)]
+    root.setLevel(logging.WARNING)
+
+
+class _Handing(logging.Handler):
+    """Hands the records of the standard library's logging to a log of ours."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = self._log.error if record.levelno >= logging.ERROR else self._log.warning
+        said = {"exc_info": record.exc_info[1]} if record.exc_info and record.exc_info[1] else {}
+        say("library", logger=record.name, message=record.getMessage(), **said)
+
+
+def _handing_to(log: Log) -> structlog.typing.Processor:
+    def hand(logger: object, method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event = str(record.pop("event", ""))
+        getattr(log, method, log.info)(event, **record)
+        raise structlog.DropEvent
+
+    return hand
 
 
 def hide_secrets(logger: object, method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

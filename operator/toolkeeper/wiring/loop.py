@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,15 +33,44 @@ class LoopOptions:
     """What can be said about an operator on the command line."""
 
     allow_prune: bool = False
-    metrics: str | None = None
-    """`host:port` of metrics, /healthz and /readyz."""
+    health: str | None = None
+    """`host:port` of /healthz, /readyz and /metrics."""
     log_format: Format = "console"
     log_level: Level | Literal["silent"] = "info"
 
 
 async def run_operator(place: Place, options: LoopOptions) -> None:
-    """Run until cancelled. Raises Fenced when another operator of the installation took over."""
-    log = log_of(options, place)
+    """Run until SIGTERM. Raises Fenced when another operator of the installation took over."""
+    if place.cluster is None:
+        await until_terminated(_run(place, options))
+        return
+    from toolkeeper.wiring.cluster import run_on_cluster  # noqa: PLC0415 – loads kopf and aiohttp
+
+    await until_terminated(run_on_cluster(place.cluster, options))
+
+
+async def until_terminated(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; at SIGTERM cancel it, and return when it has tidied up."""
+    loop, told = asyncio.get_running_loop(), False
+    working = asyncio.ensure_future(work)
+
+    def terminate() -> None:
+        nonlocal told
+        told = True
+        working.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        await working
+    except asyncio.CancelledError:
+        if not told:
+            raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def _run(place: Place, options: LoopOptions) -> None:
+    log = log_of(options, installation=place.installation)
     async with opened(place, allow_prune=options.allow_prune) as store:
         remember(place)
         log.info("operator starts", store=place.kind, path=str(place.path), origin=place.origin)
@@ -48,7 +78,7 @@ async def run_operator(place: Place, options: LoopOptions) -> None:
         try:
             async with (
                 operator_of(place, store, log, options=options, metrics=metrics) as operator,
-                serving(options.metrics, metrics.registry) as beat,
+                serving(options.health, metrics.registry) as beat,
                 heartbeat(beat),
             ):
                 await operator.run()
@@ -84,15 +114,13 @@ async def operator_of(
         )
 
 
-def log_of(options: LoopOptions, place: Place) -> Log:
-    """The log that was asked for."""
+def log_of(options: LoopOptions, installation: str = "") -> Log:
+    """The log that was asked for, with the installation's name in every record once it is known."""
     if options.log_level == "silent":
         return Silent()
+    bound = {"installation": installation} if installation else {}
     return configured(
-        format=options.log_format,
-        level=options.log_level,
-        program="operator",
-        installation=place.installation,
+        format=options.log_format, level=options.log_level, stream=None, program="operator", **bound
     )
 
 

@@ -22,7 +22,21 @@ from typing import Any, Literal
 from toolkeeper.errors import Invalid
 from toolkeeper.stores.installation import installation_of
 
-Kind = Literal["directory", "sqlite"]
+Kind = Literal["directory", "sqlite", "kubernetes"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterChoice:
+    """Which Kubernetes cluster, what of it, and as whom."""
+
+    kubeconfig: Path | None = None
+    context: str = ""
+    namespaces: tuple[str, ...] = ()
+    """Whose resources count; none: those of every namespace."""
+    home: str = ""
+    """Where the operator keeps its Lease, its ConfigMap and its key. Default: the namespace of the credentials."""
+    identity: str = ""
+    """What others see of this process: in the Lease and in Events. Default: the machine's name, in a pod the pod's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +45,14 @@ class Place:
 
     kind: Kind
     path: Path
-    """The directory of manifests, or the SQLite file."""
+    """The directory of manifests, or the SQLite file; unused with a cluster."""
     root: Path
     """Where this machine keeps all state."""
     installation: str
     origin: str
     """Where the installation's name comes from, as a sentence."""
+    cluster: ClusterChoice | None = None
+    """The cluster, if it is one; it knows the installation's name itself, so `installation` is empty here."""
 
     @property
     def folder(self) -> Path:
@@ -53,10 +69,24 @@ def state_root(given: Path | None = None, environment: Mapping[str, str] = os.en
 
 
 def place_of(
-    kind: str | None, path: Path | None, *, state_dir: Path | None = None, installation: str | None = None
+    kind: str | None,
+    path: Path | None,
+    *,
+    state_dir: Path | None = None,
+    installation: str | None = None,
+    cluster: ClusterChoice | None = None,
 ) -> Place:
     """The control plane that somebody means. Raises Invalid when that cannot be told."""
     root = state_root(state_dir)
+    if kind == "kubernetes":
+        if path is not None or installation is not None:
+            raise Invalid(
+                "--path and --installation mean nothing with --store kubernetes: "
+                "the ConfigMap toolkeeper in the operator's namespace keeps the installation's name"
+            )
+        return Place("kubernetes", root, root, "", "from the cluster", cluster or ClusterChoice())
+    if cluster is not None:
+        raise Invalid("--kubeconfig, --context and --operator-namespace need --store kubernetes")
     if kind is None and path is None:
         current = _current(root)
         if current is not None:

@@ -1,64 +1,123 @@
-"""The operator's own HTTP port: metrics, and whether it lives. A thread serves it, so a stuck loop cannot hide."""
+"""The operator's own HTTP port: metrics, and whether it lives. Threads serve it, so a stuck loop cannot hide."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from toolkeeper.clock import SystemClock
+from toolkeeper.clock import Clock, SystemClock
 from toolkeeper.errors import Invalid
 
 STUCK_SECONDS = 30.0
 """After this long without a turn of the event loop, /healthz fails."""
+CLIENT_SECONDS = 10.0
+"""How long somebody may take to say what he wants."""
+
+
+def _nothing() -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What, besides the event loop, can be wrong: each returns why, empty if nothing is. Called in other threads."""
+
+    dead: Callable[[], str] = _nothing
+    """Only a new process would help: /healthz fails."""
+    unready: Callable[[], str] = _nothing
+    """It does not know its resources yet: /readyz fails."""
 
 
 class Beat:
     """When the event loop had its last turn."""
 
-    def __init__(self) -> None:
-        self._clock = SystemClock()
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self.port = 0
+        """Where it can be asked; 0: nowhere."""
         self._at = self._clock.monotonic()
 
     def beat(self) -> None:
         """The loop is alive now."""
         self._at = self._clock.monotonic()
 
-    @property
-    def alive(self) -> bool:
-        """Whether it was, recently."""
-        return self._clock.monotonic() - self._at < STUCK_SECONDS
+    def stuck(self) -> str:
+        """Why it counts as stuck; empty if it does not."""
+        since = self._clock.monotonic() - self._at
+        return "" if since < STUCK_SECONDS else f"the event loop had no turn for {since:.0f} s"
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = CLIENT_SECONDS
+
     def log_message(self, format: str, *args: Any) -> None:
         """Scrapes are not news."""
 
 
+class _Threaded(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Somebody who goes away before the answer is not news."""
+
+
+class _DualStack(_Threaded):
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
 @asynccontextmanager
-async def serving(address: str | None, registry: CollectorRegistry) -> AsyncIterator[Beat]:
+async def serving(
+    address: str | None,
+    registry: CollectorRegistry,
+    vitals: Vitals | None = None,
+    *,
+    clock: Clock | None = None,
+) -> AsyncIterator[Beat]:
     """Serve at `host:port` while the context lasts; nothing for None. Raises Invalid when it cannot be had."""
-    beat = Beat()
+    beat = Beat(clock)
     if address is None:
         yield beat
         return
-    host, _, port = address.rpartition(":")
-    try:
-        server = make_server(host or "127.0.0.1", int(port), _app(registry, beat), handler_class=_Quiet)
-    except (OSError, ValueError, OverflowError) as exc:
-        raise Invalid(f"--metrics {address}: {exc}; give HOST:PORT") from exc
-    thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True, name="metrics")
+    server = _server(address, _app(registry, beat, vitals or Vitals()))
+    beat.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True, name="health")
     thread.start()
     try:
         yield beat
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _server(address: str, app: Callable[..., Iterable[bytes]]) -> WSGIServer:
+    host, colon, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    dual = ":" in host or (not host and socket.has_dualstack_ipv6())
+    try:
+        return make_server(
+            host or ("::" if dual else "0.0.0.0"),  # noqa: S104 - ":PORT" asks for every interface
+            int(port if colon else "no port"),
+            app,
+            server_class=_DualStack if dual else _Threaded,
+            handler_class=_Quiet,
+        )
+    except (OSError, ValueError, OverflowError) as exc:
+        raise Invalid(
+            f"--health-address {address}: {exc}; give HOST:PORT, or :PORT for every interface"
+        ) from exc
 
 
 @asynccontextmanager
@@ -79,17 +138,25 @@ async def heartbeat(beat: Beat) -> AsyncIterator[None]:
             await task
 
 
-def _app(registry: CollectorRegistry, beat: Beat) -> Callable[..., Iterable[bytes]]:
+def _app(registry: CollectorRegistry, beat: Beat, vitals: Vitals) -> Callable[..., Iterable[bytes]]:
     metrics = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        if path == "/metrics":
-            answer: Iterable[bytes] = metrics(environ, start_response)
-            return answer
-        known = path in ("/healthz", "/readyz")
-        status = "404 Not Found" if not known else "200 OK" if beat.alive else "503 Service Unavailable"
+        match environ.get("PATH_INFO", ""):
+            case "/metrics":
+                answer: Iterable[bytes] = metrics(environ, start_response)
+                return answer
+            case "/healthz":
+                status, said = _verdict(beat.stuck() or vitals.dead())
+            case "/readyz":
+                status, said = _verdict(beat.stuck() or vitals.unready())
+            case _:
+                status, said = "404 Not Found", "try /healthz, /readyz or /metrics"
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [b"ok\n" if status.startswith("200") else status.encode() + b"\n"]
+        return [said.encode() + b"\n"]
 
     return app
+
+
+def _verdict(wrong: str) -> tuple[str, str]:
+    return ("503 Service Unavailable", wrong) if wrong else ("200 OK", "ok")

@@ -27,6 +27,8 @@ async def opened(
 
     Raises Invalid (damaged state), Unreachable.
     """
+    if place.cluster is not None:
+        raise Invalid("use kubectl with --store kubernetes: get, describe, apply, delete, events")
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     kept = await _kept(place, allow_prune)
     node = local or local_node(place)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 import kopf
 
 from toolkeeper.errors import Unreachable
+from toolkeeper.stores.kubernetes.kubeconfig import files_of, read
 
 Login = Callable[[], kopf.ConnectionInfo]
 """Reads the credentials anew: a service account's token is replaced about every hour."""
@@ -16,22 +19,37 @@ CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
 
 
-def login() -> kopf.ConnectionInfo:
-    """The pod's service account, else the kubeconfig. Raises Unreachable when there is neither."""
-    settings = kopf.OperatorSettings()
-    for source in (kopf.login_with_service_account, kopf.login_with_kubeconfig):
-        try:
-            info = source(settings=settings)
-        except (OSError, LookupError, ValueError, kopf.LoginError) as exc:
-            raise Unreachable(
-                f"the credentials for Kubernetes cannot be read: {exc}", reason="StoreUnreachable"
-            ) from exc
+def login(kubeconfig: Path | None = None, context: str = "") -> kopf.ConnectionInfo:
+    """The kubeconfig if one or a context of it is named; else the pod's service account, else the usual kubeconfig.
+
+    Raises Invalid for a kubeconfig that does not lead to a cluster, Unreachable when there are no credentials.
+    """
+    if kubeconfig is None and not context:
+        info = _service_account()
         if info is not None:
             return info
-    raise Unreachable(
-        "there are no credentials for Kubernetes: run in a pod with a service account, or set KUBECONFIG",
-        reason="StoreUnreachable",
-    )
+    files = (kubeconfig,) if kubeconfig is not None else files_of(os.environ)
+    if not files:
+        raise Unreachable(
+            "there are no credentials for Kubernetes: run in a pod with a service account, "
+            "or name a kubeconfig with --kubeconfig or KUBECONFIG",
+            reason="StoreUnreachable",
+        )
+    try:
+        return read(files, context)
+    except (OSError, ValueError) as exc:
+        raise Unreachable(
+            f"the credentials for Kubernetes cannot be read: {exc}", reason="StoreUnreachable"
+        ) from exc
+
+
+def _service_account() -> kopf.ConnectionInfo | None:
+    try:
+        return kopf.login_with_service_account(settings=kopf.OperatorSettings())
+    except OSError as exc:
+        raise Unreachable(
+            f"the credentials for Kubernetes cannot be read: {exc}", reason="StoreUnreachable"
+        ) from exc
 
 
 def session(info: kopf.ConnectionInfo, *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:

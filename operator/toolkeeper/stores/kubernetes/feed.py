@@ -55,6 +55,10 @@ class Pulse:
     heard: dict[str, float] = field(default_factory=dict)
     """Path of a collection → when the server last answered a watch or a list of it."""
     starts: int = 0
+    lists: int = 0
+    """How often a collection was listed to begin a watch of it: once each, and again after each gap."""
+    answers: dict[int, int] = field(default_factory=dict)
+    """How many answers had which status; 0 counts those that did not come."""
     failure: str = ""
     """Why kopf ended last; empty once it hears again."""
 
@@ -115,6 +119,11 @@ class KopfFeed:
     def deaf_after(self) -> float:
         """Seconds of silence that cannot be right: even in a cluster where nothing happens, watches are renewed."""
         return DEAF_AFTER * self._watch_seconds
+
+    @property
+    def gaps(self) -> int:
+        """How often the watch of a kind had to begin anew."""
+        return max(0, self.pulse.lists - len(self._kinds))
 
     def silent_for(self) -> float:
         """Seconds since the server answered about the kind of which it was silent longest."""
@@ -214,6 +223,7 @@ class KopfFeed:
         async def answered(
             _: aiohttp.ClientSession, __: SimpleNamespace, end: aiohttp.TraceRequestEndParams
         ) -> None:
+            self._answered(end.response.status)
             path = end.url.path
             if path not in self._kinds:
                 return
@@ -223,9 +233,17 @@ class KopfFeed:
             self.pulse.failure = ""
             if end.url.query.get("watch") == "true" or end.url.query.get("continue"):
                 return
+            self.pulse.lists += 1
             # Every list of kopf's, its first included: what was deleted before it, its watch will never tell.
             self._listener.lagged(self._kinds[path])
 
+        async def failed(_: aiohttp.ClientSession, __: SimpleNamespace, ___: object) -> None:
+            self._answered(0)
+
         tracing = aiohttp.TraceConfig()
         tracing.on_request_end.append(answered)
+        tracing.on_request_exception.append(failed)
         return tracing
+
+    def _answered(self, status: int) -> None:
+        self.pulse.answers[status] = self.pulse.answers.get(status, 0) + 1

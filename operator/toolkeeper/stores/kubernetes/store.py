@@ -23,6 +23,7 @@ from toolkeeper.stores.kubernetes.api import APPLY_PATCH, FIELD_MANAGER, JSON_PA
 from toolkeeper.stores.kubernetes.beliefs import Beliefs
 from toolkeeper.stores.kubernetes.chronicle import Chronicle
 from toolkeeper.stores.kubernetes.feed import WATCH_SECONDS, KopfFeed, Listener
+from toolkeeper.stores.kubernetes.figures import Figures
 
 LIST_EVERY = 300.0
 """Seconds between lists that nothing asked for: how late a change is noticed of which no watch told."""
@@ -34,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How well the store hears. `alive` is False only if the server answers us and the watch does not hear it."""
+    """How well the store hears. `alive` is False only if nothing but a new process would mend it."""
 
     listed_ago: float | None
     """Seconds since all kinds were listed; None: never."""
@@ -83,7 +84,7 @@ class KubernetesStore:
         self._listing = asyncio.Lock()
         self._due = asyncio.Event()
         self._listed_at: float | None = None
-        self._missed = 0
+        self._missed = self._lists = 0
         self._failure = ""
 
     @classmethod
@@ -149,8 +150,24 @@ class KubernetesStore:
         heard_ago = self._watching.silent_for()
         answers = listed_ago is not None and listed_ago < 2 * self._list_every
         deaf = heard_ago > 2 * self._watching.deaf_after  # and to begin it anew did not help
+        ended = any(each.done() for each in self._tasks)  # they run for ever, so one has failed
         failure = self._failure or self._watching.pulse.failure
-        return Health(listed_ago, heard_ago, self._missed, failure, alive=not (answers and deaf))
+        return Health(
+            listed_ago, heard_ago, self._missed, failure, alive=not (answers and deaf) and not ended
+        )
+
+    def figures(self) -> Figures:
+        """What was counted so far. May be called in any thread."""
+        pulse = self._watching.pulse
+        return Figures(
+            answers=dict(self.api.answers),
+            watch_answers=dict(pulse.answers),
+            lists=self._lists,
+            gaps=self._watching.gaps,
+            restarts=max(0, pulse.starts - 1),
+            missed=self._missed,
+            dropped_events=self._chronicle.dropped,
+        )
 
     async def aclose(self) -> None:
         """End every watch, write the last events, close the connections."""
@@ -238,7 +255,10 @@ class KubernetesStore:
                 if isinstance(exc, Unreachable):
                     raise
                 raise Unreachable(str(exc), reason="StoreUnreachable") from exc
+            if self._failure:
+                log.info("kubernetes-list-succeeds-again")
             self._listed_at, self._failure = asked, ""
+            self._lists += 1
 
     async def _list_one(self, kind: str, namespace: str | None) -> None:
         items, version = await self.api.whole(documents.collection(kind, namespace))
