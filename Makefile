@@ -59,8 +59,9 @@ bench: .venv/.dev ## every benchmark in tests/benchmarks, one after the other
 	@set -e; for each in $(sort $(wildcard tests/benchmarks/*.py)); do echo "== $$each"; $(BIN)/python $$each; done
 
 .PHONY: crds
-crds: .venv/.ready ## write crds/ and the editors' JSON Schemas from the resource models
+crds: .venv/.ready ## write crds/, the chart's copies and the editors' JSON Schemas from the models
 	$(BIN)/toolkeeper crds
+	cp crds/*.yaml helm/toolkeeper/files/crds/
 
 .PHONY: lock
 lock: .venv/.dev ## pin every dependency, with hashes, in the two lock files

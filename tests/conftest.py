@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what takes longer than a test may, before the first test starts; afterwards it is found in the cache."""
     if any(("group", "kubernetes") in item.user_properties for item in session.items):
-        apiserver.install()
+        groups.ALL["kubernetes"].install()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from services import apiserver, base_images, debian, engine, registry
+from services import apiserver, base_images, debian, engine, helm, registry
 
 Reason = str | None
 
@@ -53,6 +53,14 @@ def _network() -> Reason:
     return None if asked.returncode == 0 else "no package registry answers"
 
 
+def _kubernetes() -> Reason:
+    return apiserver.missing() or helm.missing()
+
+
+def _build_kubernetes() -> Reason:
+    return apiserver.install() or helm.install()
+
+
 def _later() -> Reason:
     return "nothing sets this up yet"
 
@@ -63,7 +71,7 @@ ALL = {
         Group("docker", _docker, base_images.build),
         Group("registry", _registry, registry.install),
         Group("process", lambda: None),
-        Group("kubernetes", apiserver.missing, apiserver.install),
+        Group("kubernetes", _kubernetes, _build_kubernetes),
         Group("postgres", _later),
         Group("conformance", _node),
         Group("browser", _browser, lambda: debian.install({"chromium": "chromium"})),
