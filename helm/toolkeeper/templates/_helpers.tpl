@@ -54,9 +54,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What a container of ours needs to run as it must. */}}
 {{- define "toolkeeper.environment" -}}
-- name: POD_NAMESPACE
+- name: TOOLKEEPER_OPERATOR_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-- name: POD_NAME
+- name: TOOLKEEPER_IDENTITY
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pause": ("acts", "Observe a server without acting on it."),
     "resume": ("acts", "Act on a paused server again."),
     "operator": ("operator", "Run the reconcile loop."),
+    "retire": ("retire", "Let go of a cluster's objects, before its operator is uninstalled."),
     "node": ("node", "Run the host agent."),
     "crds": ("crds", "Write the CustomResourceDefinitions and JSON Schemas."),
     "completion": ("completion", "Print the shell's completion script."),
