@@ -53,11 +53,16 @@ def install() -> str | None:
 
 def kubectl(kubeconfig: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """Run kubectl, the machine's or the one built beside the server, with `given` on its standard input."""
-    program = shutil.which("kubectl") or str(_program("kubectl"))
     return subprocess.run(
-        [program, f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent / 'kubectl-cache'}", *arguments],
+        [kubectl_program(), f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent / 'kubectl-cache'}",
+         *arguments],
         input=given, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
+
+
+def kubectl_program() -> str:
+    """The machine's kubectl, or the one built beside the server."""
+    return shutil.which("kubectl") or str(_program("kubectl"))
 
 
 class ApiServer:

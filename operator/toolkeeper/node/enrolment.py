@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from toolkeeper.resources.meta import API_VERSION
+from toolkeeper.resources.meta import API_VERSION, CREDENTIAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,13 @@ def enrol(
         "spec": spec,
     }
     fetch = shlex.join(["ssh", host, "sudo", "head", "-n1", token_file])
-    create = shlex.join(["kubectl", "--namespace", namespace, "create", "secret", "generic", secret])
+    kubectl = ["kubectl", "--namespace", namespace]
+    create = [*kubectl, "create", "secret", "generic", secret, "--from-file=token=/dev/stdin"]
+    # Only a marked Secret may be used, and a server-side apply leaves no copy of the token in an annotation.
+    mark = ["kubectl", "label", "--local", "--filename=-", f"{CREDENTIAL}=true", "--output=yaml"]
+    apply = [*kubectl, "apply", "--server-side", "--filename=-"]
+    steps = [[*create, "--dry-run=client", "--output=yaml"], mark, apply]
     return Enrolment(
         manifest=yaml.safe_dump(toolbox, sort_keys=False),
-        command=f"{fetch} | tr -d '\\n' | {create} --from-file=token=/dev/stdin",
+        command=" | ".join([fetch, "tr -d '\\n'", *map(shlex.join, steps)]),
     )

@@ -17,6 +17,8 @@ RESTARTED_AT: Final = f"{GROUP}/restartedAt"
 """Annotation: any change of its (opaque) value restarts the server, like `kubectl rollout restart`."""
 FORCE_DELETE: Final = f"{GROUP}/force-delete"
 """Annotation `"true"`: give up cleaning on an unreachable toolbox and let the object go."""
+CREDENTIAL: Final = f"{GROUP}/credential"
+"""Label `"true"`: resources may use this Secret. Without it, whoever may write an MCPServer could read every Secret."""
 
 DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NO_NUL: Final = r"^[^\x00]*$"

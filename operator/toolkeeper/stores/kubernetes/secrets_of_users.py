@@ -7,12 +7,9 @@ import binascii
 
 from toolkeeper.errors import NotFound, Refused
 from toolkeeper.reconcile.ports import Secret
-from toolkeeper.resources.meta import GROUP
+from toolkeeper.resources.meta import CREDENTIAL
 from toolkeeper.stores.kubernetes.answers import Json
 from toolkeeper.stores.kubernetes.api import Api
-
-MARK = f"{GROUP}/credential"
-"""Label `"true"`: resources may use this Secret. Without it, whoever may write an MCPServer could read every Secret."""
 
 
 async def read(api: Api, namespace: str, name: str) -> Secret:
@@ -20,12 +17,14 @@ async def read(api: Api, namespace: str, name: str) -> Secret:
     try:
         document = await api.request("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
     except NotFound as exc:
-        raise NotFound(f"there is no secret {namespace}/{name}: create it and label it {MARK}=true") from exc
+        raise NotFound(
+            f"there is no secret {namespace}/{name}: create it and label it {CREDENTIAL}=true"
+        ) from exc
     labels = document.get("metadata", {}).get("labels") or {}
-    if labels.get(MARK) != "true":
+    if labels.get(CREDENTIAL) != "true":
         raise Refused(
             f"the secret {namespace}/{name} is not marked for use: "
-            f"kubectl -n {namespace} label secret {name} {MARK}=true",
+            f"kubectl -n {namespace} label secret {name} {CREDENTIAL}=true",
             reason="SecretNotMarked",
         )
     return Secret(_values(document, f"{namespace}/{name}"), labels)
