@@ -225,6 +225,9 @@ async def test_a_server_that_exits_is_restarted_with_back_off_and_says_why(host:
         crashing = await until(stand, lambda each: each.restarts >= 2 and each.state == "restarting")
         assert crashing.exit_code == 3
         assert "last words" in crashing.last_log
+        between = await until(stand, lambda each: each.restarts >= 3 and each.state == "running")
+        assert between.exit_code == 3, "between two crashes it still says how the last run ended"
+        assert "last words" in between.last_log
 
 
 @pytest.mark.parametrize(("policy", "code"), [("Never", 1), ("Never", 0), ("OnFailure", 0)])

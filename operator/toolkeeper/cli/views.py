@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from toolkeeper.cli.output import age, table
+from toolkeeper.planning.edits import change, difference
 from toolkeeper.reconcile.ports import Resource
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.conditions import Condition, find
-from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.mcpserver import MCPServer, RolloutRecord
 from toolkeeper.resources.toolbox import Toolbox
 
 
@@ -130,7 +131,7 @@ def describe(
     if resource.metadata.deletion_timestamp is not None:
         lines.append(f"Deleting:     since {age(resource.metadata.deletion_timestamp, now)}")
     if isinstance(resource, MCPServer):
-        lines += _server_facts(resource)
+        lines += _server_facts(resource, now)
     elif isinstance(resource, Toolbox):
         lines += _toolbox_facts(resource)
     else:
@@ -148,13 +149,13 @@ def describe(
     return "\n".join(lines)
 
 
-def _server_facts(server: MCPServer) -> list[str]:
+def _server_facts(server: MCPServer, now: datetime) -> list[str]:
     status = server.status
     facts = [
         ("Source", source(server)), ("Toolbox", status.toolbox), ("Phase", status.phase),
         ("Endpoint", status.endpoint), ("Container", status.container), ("Container id", status.container_id[:12]),
         ("Image", " ".join(filter(None, (status.image, status.image_digest)))),
-        ("Spec hash", _hashes(server)),
+        ("Spec hash", _hashes(server)), ("Edited", _edited(server)),
         ("Server", " ".join(filter(None, (status.server_name, status.server_version)))),
         ("Protocol", " ".join(filter(None, (status.protocol_version, status.era)))),
         ("Tools", ", ".join(status.tools)), ("Tools hash", status.tools_hash),
@@ -165,21 +166,30 @@ def _server_facts(server: MCPServer) -> list[str]:
     if status.last_log:
         lines += ["Last log:", *(f"  | {line}" for line in status.last_log)]
     if status.history:
-        lines += ["History:"]
-        rows = [
-            (
-                str(len(status.history) - index),
-                each.outcome,
-                each.hash[10:18],
-                each.image or "-",
-                each.reason or "-",
-            )
-            for index, each in enumerate(reversed(status.history))
-        ]
-        lines += [
-            f"  {line}" for line in table(("NO", "OUTCOME", "HASH", "IMAGE", "REASON"), rows).splitlines()
-        ]
+        lines += ["History:", *(f"  {line}" for line in _history(status.history, now).splitlines())]
     return lines
+
+
+def _history(history: Sequence[RolloutRecord], now: datetime) -> str:
+    """The rollouts, newest first, each with what it changed of the version that served before it."""
+    rows: list[tuple[str, ...]] = []
+    served: RolloutRecord | None = None
+    for index, each in enumerate(history, start=1):
+        edited = ""
+        if served is not None and served.hash != each.hash:
+            edited = difference(served, each.spec, each.restart)
+        row = (f"{index}", age(each.finished_at, now), each.outcome, each.image or "-", each.reason or "-")
+        rows.append((*row, edited or "-"))
+        served = each if each.outcome == "Succeeded" else served
+    return table(("NO", "AGE", "OUTCOME", "SOURCE", "REASON", "CHANGE"), reversed(rows))
+
+
+def _edited(server: MCPServer) -> str:
+    """What the wanted version has that the running one has not."""
+    status = server.status
+    if not status.running_hash or status.running_hash == status.wanted_hash:
+        return ""
+    return change(server, status.running_hash)
 
 
 def _hashes(server: MCPServer) -> str:

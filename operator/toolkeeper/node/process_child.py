@@ -59,6 +59,8 @@ class Child:
         self._backoff = FIRST_BACKOFF
         self._began = clock.monotonic()
         self._life: asyncio.Task[None] | None = None
+        self._last_words: tuple[str, ...] = ()
+        """Of the run before this one: between two crashes, whoever asks why it restarts wants to know."""
 
     @property
     def running(self) -> bool:
@@ -68,7 +70,9 @@ class Child:
     def seen(self) -> Seen:
         """What the ledger is told."""
         over = self._turns.state in {"exited", "restarting", "failed"}
-        return seen(self.launch, self._turns, tuple(self.folder.tail(LAST_LINES)[0]) if over else ())
+        again = self._turns.exit_code is not None
+        words = self._words() if over else self._last_words if again else ()
+        return seen(self.launch, self._turns, words)
 
     def adopt(self) -> None:
         """After a restart of the agent: go on where the last one stopped."""
@@ -148,7 +152,9 @@ class Child:
         run_id = self._new_id()
         since = self._clock.now().timestamp()
         again = self._turns.state == "restarting"
-        turns = Turns("running", run_id, since, self._turns.restarts + 1 if again else self._turns.restarts)
+        last = self._turns
+        code = last.exit_code if again else None
+        turns = Turns("running", run_id, since, last.restarts + again, exit_code=code)
         # On disk before it lives: an agent that dies in between leaves a mark to find it by.
         self.folder.note(turns)
         stdio = launch.transport == "stdio"
@@ -184,6 +190,7 @@ class Child:
             reap(pid)
             process_table.kill(pid, signal.SIGKILL)
         code = exit_code(self.folder.path, self._turns.run_id)
+        self._last_words = self._words()
         if self._clock.monotonic() - self._began > HEALTHY_SECONDS:
             self._backoff = FIRST_BACKOFF
         turns = replace(self._turns, state="exited", exit_code=code)
@@ -195,6 +202,9 @@ class Child:
         elif self._wanted and _again(self.launch, code):
             turns = replace(turns, state="restarting")
         self._turn(turns)
+
+    def _words(self) -> tuple[str, ...]:
+        return tuple(self.folder.tail(LAST_LINES)[0])
 
     def _port_taken(self, code: int) -> bool:
         if not self.launch.port or code in {0, KILLED} or not self._wanted:

@@ -76,7 +76,7 @@ def _server_ready(resource: AgentConnection, meant: Sequence[MCPServer]) -> Answ
     waiting = [each.metadata.name for each in meant if not is_true(each.status.conditions, "Ready")]
     if waiting:
         return "False", "ServerNotReady", f"not ready: {', '.join(waiting)}"
-    return "True", "Ready", ""
+    return "True", "Ready", f"ready: {', '.join(each.metadata.name for each in meant)}"
 
 
 def _authorized(
@@ -103,7 +103,9 @@ def _authorized(
                 "AgentNotAdmitted",
                 f"spec.agents of toolbox {toolbox.metadata.name} does not admit {agent}",
             )
-    return ("True", "Authorized", "") if meant else ("Unknown", "ServerNotFound", "")
+    if not meant:
+        return "Unknown", "ServerNotFound", "there is no server to be admitted to"
+    return "True", "Authorized", "the toolbox and the server admit the agent"
 
 
 def _toolbox_of(server: MCPServer, toolboxes: Sequence[Toolbox]) -> Toolbox | None:
@@ -120,4 +122,4 @@ def _tools_resolved(meant: Sequence[MCPServer], tools: tuple[str, ...]) -> Answe
             "NoToolGranted",
             "no tool is both granted here and within spec.access.tools of the server",
         )
-    return "True", "Resolved", ""
+    return "True", "Resolved", f"{len(tools)} granted"

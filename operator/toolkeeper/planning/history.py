@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from toolkeeper.resources.mcpserver import MCPServer, RolloutRecord
+from toolkeeper.resources.meta import RESTARTED_AT
 
 KEPT = 5
+LONGEST_RESTART = 64
 Outcome = Literal["Succeeded", "RolledBack", "Failed"]
 
 
@@ -32,10 +34,23 @@ def record(
         message=message,
         generation=server.metadata.generation,
         image=source,
+        restart=restart_of(server),
         spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
     )
 
 
 def extended(history: tuple[RolloutRecord, ...], latest: RolloutRecord | None) -> tuple[RolloutRecord, ...]:
-    """The history with one more record, and the oldest dropped."""
-    return history if latest is None else (*history, latest)[-KEPT:]
+    """The history with one more record, and the oldest dropped; but never the last one that succeeded."""
+    if latest is None:
+        return history
+    longer = (*history, latest)
+    kept, dropped = longer[-KEPT:], longer[:-KEPT]
+    if any(each.outcome == "Succeeded" for each in kept):
+        return kept
+    good = [each for each in dropped if each.outcome == "Succeeded"][-1:]
+    return (*good, *kept[len(good) :])
+
+
+def restart_of(server: MCPServer) -> str:
+    """What tells one requested restart from another."""
+    return server.metadata.annotations.get(RESTARTED_AT, "")[:LONGEST_RESTART]

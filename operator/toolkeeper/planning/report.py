@@ -23,6 +23,12 @@ from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus, Phase
 
 __all__ = ["connection", "report", "unplaced"]
 
+MOST_NAME = 120
+ANSWERS = {
+    "Reachable": "it answers the MCP handshake",
+    "AuthRequired": "it answers, and asks for credentials",
+}
+
 
 def report(s: Situation, verdict: Verdict, features: tuple[str, ...], now: datetime) -> MCPServer:
     """The server with its new status; the very same object when nothing changed."""
@@ -107,19 +113,19 @@ def _learnt_more(s: Situation) -> bool:
 def _accepted(s: Situation, generation: int) -> Said:
     if s.wanted.refused is not None:
         return Said("Accepted", "False", *s.wanted.refused, generation)
-    return Said("Accepted", "True", "Valid", "", generation)
+    return Said("Accepted", "True", "Valid", "the spec is valid", generation)
 
 
 def _secrets(s: Situation, generation: int) -> Said:
     if s.wanted.missing_secrets:
         missing = "; ".join(s.wanted.missing_secrets)[:LONGEST]
         return Said("SecretsResolved", "False", "SecretMissing", missing, generation)
-    return Said("SecretsResolved", "True", "Resolved", "", generation)
+    return Said("SecretsResolved", "True", "Resolved", "no secret is missing", generation)
 
 
 def _deployed(s: Situation, verdict: Verdict, message: str, generation: int) -> Said:
     if verdict.deployed:
-        return Said("Deployed", "True", "Running", "", generation)
+        return Said("Deployed", "True", "Running", "its container runs", generation)
     return Said("Deployed", word(verdict.deployed), verdict.reason, message, generation)
 
 
@@ -129,7 +135,7 @@ def _reachable(s: Situation, verdict: Verdict, message: str, generation: int) ->
     match _shown(s, verdict):
         case Stage.SERVING:
             reason = answer_reason(handshake) if handshake is not None and handshake.ok else _reason_before(s)
-            return Said("Reachable", "True", reason, "", generation)
+            return Said("Reachable", "True", reason, ANSWERS.get(reason, "it answers"), generation)
         case Stage.STARTING | Stage.PREPARING | Stage.REMOVING:
             return Said("Reachable", "Unknown", "NotProbed", "no handshake yet", generation)
         case Stage.LOST | Stage.SILENT | Stage.UNKNOWN:
@@ -162,9 +168,22 @@ def _ready(s: Situation, verdict: Verdict, message: str, generation: int) -> Sai
     if serving is None or (serving is s.match and verdict.barred):
         return Said("Ready", "False", verdict.reason, message, generation)
     if serving is s.match:
-        return Said("Ready", "True", "Available", "", generation)
+        return Said("Ready", "True", "Available", f"it serves {_service(s, serving)}", generation)
     proven = _proven_generation(s, serving)
-    return Said("Ready", "True", "PreviousVersion", "the previous version serves", proven)
+    told = f"the previous version serves {_service(s, serving)}"
+    return Said("Ready", "True", "PreviousVersion", told, proven)
+
+
+def _service(s: Situation, serving: Container) -> str:
+    """Where, who and how much, in a few words; as last seen while nobody has asked it again."""
+    handshake, status = serving.handshake, s.wanted.server.status
+    seen = handshake if handshake is not None and handshake.ok else status
+    who = " ".join(filter(None, (seen.server_name, seen.server_version)))[:MOST_NAME]
+    where = f"at {serving.address}" if serving.address else "over stdio"
+    count = "1 tool" if len(seen.tools) == 1 else f"{len(seen.tools)} tools"
+    if handshake is not None and handshake.reason == "AuthRequired" and not handshake.tools:
+        count = "tools unknown without credentials"
+    return f"{where}: {who}, {count}" if who else f"{where}: {count}"
 
 
 def _proven_generation(s: Situation, serving: Container) -> int:

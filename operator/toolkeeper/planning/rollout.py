@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from toolkeeper.planning import healing
+from toolkeeper.planning.edits import change
 from toolkeeper.planning.failures import crash_loop, ended, failed_create, gave_up, lost_contact, silence
 from toolkeeper.planning.history import Outcome, record
 from toolkeeper.planning.lifecycle import ALIVE, Stage
-from toolkeeper.planning.naming import hash8
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.plan import Step
 from toolkeeper.planning.repair import drifted
@@ -54,7 +54,7 @@ def _takes_over(s: Situation) -> Verdict | None:
     verdict = healing.serving(s)
     if s.keeper is None:
         return verdict
-    steps = s.remove([s.keeper], f"{hash8(s.match.hash)} answers and takes over")
+    steps = s.remove([s.keeper], f"the new version{_of(s, s.keeper)} answers and takes over")
     return replace(
         verdict,
         reason="RollingOut",
@@ -143,7 +143,7 @@ def _stands_alone(s: Situation) -> Verdict | None:
 
 
 def _stop(s: Situation, keeper: Container) -> Step:
-    because = "the new version must not run beside it"
+    because = f"the new version{_of(s, keeper)} must not run beside it"
     return s.step("stop", keeper, because, drain=s.spec.rollout.drain_seconds)
 
 
@@ -156,15 +156,16 @@ def _absent(s: Situation) -> Verdict | None:
     if s.keeper is None:
         return _create_alone(s)
     if s.kept_at not in ALIVE:
-        return _creating(s, "the previous version is stopped and this one is wanted")
+        return _creating_anew(s, s.keeper)
     if s.one_at_a_time:
         steps = (_stop(s, s.keeper),)
-        return Verdict(False, "RollingOut", "the previous version is being stopped", steps=steps)
+        told = f"the previous version is being stopped for a new one{_of(s, s.keeper)}"
+        return Verdict(False, "RollingOut", told, steps=steps)
     if not s.surge:
         return Verdict(
             False, "WaitingForSurge", "another rollout is under way on this toolbox", wants_surge=True
         )
-    return _creating(s, f"it is wanted instead of {hash8(s.keeper.hash)}")
+    return _creating_anew(s, s.keeper)
 
 
 def _create_alone(s: Situation) -> Verdict:
@@ -175,8 +176,19 @@ def _create_alone(s: Situation) -> Verdict:
     return replace(verdict, memory=FRESH) if s.failed else verdict
 
 
+def _creating_anew(s: Situation, keeper: Container) -> Verdict:
+    verdict = _creating(s, f"a new version is wanted{_of(s, keeper)}")
+    return replace(verdict, message=f"a container of the new version{_of(s, keeper)} is being created")
+
+
 def _creating(s: Situation, because: str) -> Verdict:
     return Verdict(False, "Creating", "the container is being created", steps=(s.create(because),))
+
+
+def _of(s: Situation, keeper: Container) -> str:
+    """What makes the wanted version another one than the keeper, in parentheses; empty if nobody remembers."""
+    found = change(s.wanted.server, keeper.hash)
+    return f" ({found})" if found else ""
 
 
 CHECKS: tuple[Check, ...] = (

@@ -56,7 +56,9 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
     generation = toolbox.metadata.generation
     why = seen if isinstance(seen, Unreachable) else None
     answered = why is None or why.reason in ANSWERED
-    reason, message = ("Ready", "") if why is None else (why.reason, why.message)
+    reason, message = (
+        ("Ready", "it answers, and so does its runtime") if why is None else (why.reason, why.message)
+    )
     authenticated = why is None or why.reason == "RuntimeUnavailable"
     runtime = True if why is None else False if why.reason == "RuntimeUnavailable" else None
     said = [
@@ -64,7 +66,7 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
             "Reachable",
             word(answered),
             "Answers" if answered else reason,
-            "" if answered else message,
+            "the node agent answers" if answered else message,
             generation,
         ),
         Said("Authenticated", *_authenticated(authenticated, why), generation),
@@ -74,7 +76,7 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
             "RuntimeReady",
             word(runtime),
             "Answers" if runtime else reason,
-            "" if runtime else message,
+            "the runtime answers" if runtime else message,
             generation,
         ),
         Said("Ready", word(why is None), reason, message, generation),
@@ -86,7 +88,7 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
 
 def _authenticated(authenticated: bool, why: Unreachable | None) -> tuple[Status, str, str]:
     if authenticated:
-        return "True", "Accepted", ""
+        return "True", "Accepted", "the node agent accepts our token"
     assert why is not None
     return ("False" if why.reason == "AuthenticationFailed" else "Unknown"), why.reason, why.message
 
@@ -98,18 +100,15 @@ def _agent_secure(spec: ToolboxSpec, why: Unreachable | None) -> tuple[Status, s
     if why is not None and why.reason == "CertificateMismatch":
         return "False", why.reason, why.message
     if scheme == "unix":
-        return "True", "LocalSocket", ""
+        return "True", "LocalSocket", "a socket of this machine"
     if scheme == "https":
-        trust = (
-            "Fingerprint"
-            if spec.tls.fingerprints
-            else "CertificateAuthority"
-            if spec.tls.ca_ref
-            else "SystemTrust"
-        )
-        return "True", trust, ""
+        if spec.tls.fingerprints:
+            return "True", "Fingerprint", "TLS with the pinned certificate"
+        if spec.tls.ca_ref:
+            return "True", "CertificateAuthority", "TLS with a certificate of spec.tls.caRef"
+        return "True", "SystemTrust", "TLS with a certificate that this machine trusts"
     if host in LOOPBACK or host.startswith(tuple(f"{each}:" for each in LOOPBACK)):
-        return "True", "Loopback", ""
+        return "True", "Loopback", "the connection does not leave this machine"
     return "False", "PlainHTTP", "the token and all secrets cross the network in the clear; use https"
 
 

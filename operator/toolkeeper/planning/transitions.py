@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
-from toolkeeper.planning.naming import hash8
+from toolkeeper.planning.edits import change
 from toolkeeper.planning.situation import Verdict
+from toolkeeper.planning.toolpins import changed_tools
 from toolkeeper.resources.conditions import Condition, find
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
@@ -34,7 +35,7 @@ ON_PURPOSE = frozenset({"Deleting", "Stopping", "Stopped"})
 
 def server_events(before: MCPServer, after: MCPServer, now: datetime) -> list[Event]:
     """One event for each transition between two statuses of a server."""
-    told = (check(before.status, after.status) for check in SERVER_CHECKS)
+    told = (check(before.status, after) for check in SERVER_CHECKS)
     return [Event(after.key, *each, uid=after.metadata.uid, at=now) for each in told if each is not None]
 
 
@@ -56,7 +57,8 @@ def toolbox_events(before: Toolbox, after: Toolbox, now: datetime) -> list[Event
     """One event for each transition between two statuses of a toolbox."""
     told: list[Told] = []
     old, new = find(before.status.conditions, "Ready"), find(after.status.conditions, "Ready")
-    if new is not None and _became(old, new):
+    # A toolbox that nobody has asked yet is no news; one that does not answer soon has another reason.
+    if new is not None and new.reason != "NeverSeen" and _became(old, new):
         told.append(("Normal" if new.status == "True" else "Warning", new.reason, new.message))
     found = [name for name in after.status.orphans if name not in before.status.orphans]
     told += [("Warning", "OrphanFound", f"{name} belongs to no MCPServer") for name in found]
@@ -67,71 +69,73 @@ def _became(old: Condition | None, new: Condition) -> bool:
     return old is None or old.status != new.status or (new.status != "True" and old.reason != new.reason)
 
 
-def _placed(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
-    if before.toolbox == after.toolbox:
+def _placed(before: MCPServerStatus, after: MCPServer) -> Told | None:
+    if before.toolbox == after.status.toolbox:
         return None
-    return "Normal", "Placed", f"on toolbox {after.toolbox}"
+    return "Normal", "Placed", f"on toolbox {after.status.toolbox}"
 
 
-def _deed(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
-    old, new = find(before.conditions, "Deployed"), find(after.conditions, "Deployed")
+def _deed(before: MCPServerStatus, after: MCPServer) -> Told | None:
+    old, new = find(before.conditions, "Deployed"), find(after.status.conditions, "Deployed")
     if new is None or new.reason not in DEEDS or (old is not None and old.reason == new.reason):
         return None
     kind, reason = DEEDS[new.reason]
     return kind, reason, new.message
 
 
-def _stalled(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
-    old, new = find(before.conditions, "Stalled"), find(after.conditions, "Stalled")
+def _stalled(before: MCPServerStatus, after: MCPServer) -> Told | None:
+    old, new = find(before.conditions, "Stalled"), find(after.status.conditions, "Stalled")
     if new is None or (old is not None and old.reason == new.reason):
         return None
     return "Warning", new.reason, new.message
 
 
-def _rolled_back(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
-    new = find(after.conditions, "RolledBack")
+def _rolled_back(before: MCPServerStatus, after: MCPServer) -> Told | None:
+    new = find(after.status.conditions, "RolledBack")
     if new is None or find(before.conditions, "RolledBack") is not None:
         return None
-    stays = f"; {hash8(after.running_hash)} stays" if after.running_hash else ""
-    return (
-        "Warning",
-        "RolledBack",
-        f"{hash8(after.memory.failed_hash)} failed ({new.reason}) and is removed{stays}",
-    )
+    version = f"the new version{_of(after, before.running_hash)}"
+    return "Warning", "RolledBack", f"{version} failed ({new.reason}) and is removed; the previous one stays"
 
 
-def _restarted(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
-    if after.memory.restarted_run in ("", before.memory.restarted_run):
+def _restarted(before: MCPServerStatus, after: MCPServer) -> Told | None:
+    if after.status.memory.restarted_run in ("", before.memory.restarted_run):
         return None
-    why = find(after.conditions, "Reachable")
+    why = find(after.status.conditions, "Reachable")
     return "Warning", "HealthRestart", why.message if why is not None else ""
 
 
-def _rolled_out(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
-    if not before.running_hash or not after.running_hash or before.running_hash == after.running_hash:
+def _rolled_out(before: MCPServerStatus, after: MCPServer) -> Told | None:
+    old, new = before.running_hash, after.status.running_hash
+    if not old or not new or old == new:
         return None
-    return "Normal", "RolledOut", f"{hash8(before.running_hash)} → {hash8(after.running_hash)}"
+    return "Normal", "RolledOut", f"the new version{_of(after, old)} serves"
 
 
-def _tools(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
-    if not before.tools_hash or before.tools_hash == after.tools_hash:
+def _of(server: MCPServer, old: str) -> str:
+    found = change(server, old)
+    return f" ({found})" if found else ""
+
+
+def _tools(before: MCPServerStatus, after: MCPServer) -> Told | None:
+    if not before.tools_hash or before.tools_hash == after.status.tools_hash:
         return None
-    return "Warning", "ToolsChanged", f"{before.tools_hash} → {after.tools_hash}"
+    return "Warning", "ToolsChanged", changed_tools(before.tools, after.status.tools)
 
 
-def _ready(before: MCPServerStatus, after: MCPServerStatus) -> Told | None:
-    old, new = find(before.conditions, "Ready"), find(after.conditions, "Ready")
+def _ready(before: MCPServerStatus, after: MCPServer) -> Told | None:
+    old, new = find(before.conditions, "Ready"), find(after.status.conditions, "Ready")
     was, now = old is not None and old.status == "True", new is not None and new.status == "True"
     if was == now or new is None or new.reason in ON_PURPOSE:
         return None
     return (
         "Normal" if now else "Warning",
         "Ready" if now else "NotReady",
-        "" if now else f"{new.reason}: {new.message}",
+        new.message if now else f"{new.reason}: {new.message}",
     )
 
 
-SERVER_CHECKS: tuple[Callable[[MCPServerStatus, MCPServerStatus], Told | None], ...] = (
+SERVER_CHECKS: tuple[Callable[[MCPServerStatus, MCPServer], Told | None], ...] = (
     _placed,
     _deed,
     _restarted,

@@ -18,12 +18,12 @@ def unplaced(server: MCPServer, placement: Placement, now: datetime) -> MCPServe
     reason, message = placement.reason, placement.message
     mood = "Reconciling" if reason in WAITING else "Stalled"
     said = [
-        Said("Accepted", "True", "Valid", "", generation),
+        Said("Accepted", "True", "Valid", "the spec is valid", generation),
         Said("Placed", "False", reason, message, generation),
-        Said("SecretsResolved", "Unknown", "NotPlaced", "", generation),
-        Said("Deployed", "Unknown", "NotPlaced", "", generation),
-        Said("Reachable", "Unknown", "NotPlaced", "", generation),
-        Said("ToolsPinned", "Unknown", "NotPlaced", "", generation),
+        Said("SecretsResolved", "Unknown", "NotPlaced", "it is on no toolbox", generation),
+        Said("Deployed", "Unknown", "NotPlaced", "it is on no toolbox", generation),
+        Said("Reachable", "Unknown", "NotPlaced", "it is on no toolbox", generation),
+        Said("ToolsPinned", "Unknown", "NotPlaced", "it is on no toolbox", generation),
         Said("Ready", "False", reason, message, generation),
         Said(mood, "True", reason, message, generation),
     ]

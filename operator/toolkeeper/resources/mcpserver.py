@@ -430,6 +430,8 @@ class RolloutRecord(Lenient):
     """Generation of the spec."""
     image: Observed = ""
     """Image that was rolled out."""
+    restart: Observed = ""
+    """The restart that was last requested by then: the annotation toolkeeper.dev/restartedAt."""
     finished_at: datetime | None = None
     """When it ended."""
     spec: dict[str, Any] = Field(default_factory=dict)

@@ -171,7 +171,7 @@ _ADVISORY: Final = {
     "HealthRestart": "Read toolkeeper logs of the time before the restart.",
     "Inactive": "Set spec.active to true to let the agent in.",
     "NoGateway": "Nothing to do; the gateway that admits agents is not part of this version.",
-    "NotApproved": "Review the tools, then toolkeeper approve.",
+    "NotApproved": "Review the tools, then set spec.tools.approved to status.toolsHash.",
     "NotEnforced": "Place it on a toolbox that enforces the fields in the message, or remove them.",
     "NotPinned": "Write the image with its digest (@sha256:…), so that every toolbox runs the same.",
     "NotPlaced": "See the reason of Placed.",
@@ -182,8 +182,8 @@ _ADVISORY: Final = {
     "Stopped": "Set spec.running to true to start it again.",
     "StoppedOnRequest": "Set spec.running to true to start it again.",
     "StoppedOutside": "Set spec.running to false if it should stay stopped; it is started again.",
-    "ToolsChanged": "Review the tools, then toolkeeper approve, or go back with toolkeeper rollback.",
-    "ToolsDrifted": "Review the tools, then toolkeeper approve, or go back with toolkeeper rollback.",
+    "ToolsChanged": "Review the tools, then set spec.tools.approved to status.toolsHash, or run toolkeeper rollback.",
+    "ToolsDrifted": "Review the tools, then set spec.tools.approved to status.toolsHash, or run toolkeeper rollback.",
 }
 """True, worth knowing, and no fault."""
 

@@ -1,0 +1,34 @@
+"""Which rollouts stay on record."""
+
+from __future__ import annotations
+
+from toolkeeper.planning.history import KEPT, extended
+from toolkeeper.resources.mcpserver import RolloutRecord
+
+
+def _record(name: str, *, good: bool = False) -> RolloutRecord:
+    return RolloutRecord(hash=name, outcome="Succeeded" if good else "RolledBack")
+
+
+def _names(history: tuple[RolloutRecord, ...]) -> str:
+    return "".join(each.hash for each in history)
+
+
+def test_the_oldest_record_makes_room() -> None:
+    history: tuple[RolloutRecord, ...] = ()
+    for name in "abcdefg":
+        history = extended(history, _record(name, good=True))
+    assert _names(history) == "cdefg"
+
+
+def test_failures_never_push_out_the_version_that_works() -> None:
+    history: tuple[RolloutRecord, ...] = (_record("a", good=True), _record("b", good=True))
+    for name in "cdefghi":
+        history = extended(history, _record(name))
+    assert _names(history) == "bfghi"
+    assert len(history) == KEPT
+
+
+def test_without_news_it_stays_the_same() -> None:
+    history = (_record("a"),)
+    assert extended(history, None) is history
