@@ -37,8 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 UNADORNED = frozenset({"operator", "node"})
-"""Commands that run for months and draw nothing: httpx and structlog would import rich, for a command line and for
-tracebacks that are never seen here, and keep 4 MB for it."""
+"""Commands that run for months and draw nothing."""
+ADORNMENT = ("rich", "pygments")
+"""What httpx and structlog import where they find it, for a command line and for tracebacks that are never seen in
+these commands: 5 MB. Neither has a setting for it."""
 
 
 class Lazy(click.Group):
@@ -85,7 +87,8 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> Any:
     """Run the command line. Exit codes: 0 done, 1 failed (said why on stderr), 2 wrong usage, 130 interrupted."""
     if args is None and UNADORNED.intersection(sys.argv[1:2]):
-        sys.modules["rich"] = None  # type: ignore[assignment]  # to import it is an ImportError now
+        for package in ADORNMENT:
+            sys.modules[package] = None  # type: ignore[assignment]  # to import it is an ImportError now
     try:
         return cli.main(args=args, prog_name="toolkeeper", standalone_mode=True)
     except ToolkeeperError as error:

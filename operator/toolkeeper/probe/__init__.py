@@ -4,5 +4,6 @@ Lives here: one probe per transport (`endpoint` for URLs, `stdio` for byte strea
 lead with the official SDK, the evidence kept beside it, the named reasons drawn from that evidence, the hashes
 that pin tool definitions, and advisory checks of their text.
 Never here: deciding what a failed probe means for a rollout, starting or stopping anything, retrying.
-Only `conversation`, `endpoint` and `stdio` import the SDK; the rest is pure.
+The SDK comes in through `sdk`, which leaves out its server side; only `conversation`, `endpoint` and `stdio` speak
+through it, the rest is pure.
 """

@@ -16,11 +16,6 @@ from typing import Any, Literal
 
 import anyio
 import httpx2
-from mcp import ClientSession, MCPError
-from mcp.shared.dispatcher import CallOptions
-from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
-from mcp.shared.message import SessionMessage
-from mcp.shared.transport_context import TransportContext
 from mcp_types import (
     CONNECTION_CLOSED,
     PARSE_ERROR,
@@ -38,6 +33,14 @@ from toolkeeper.probe.definitions import tool_hashes, tools_hash
 from toolkeeper.probe.evidence import Evidence, Kind, TooMuch, Trouble, Violation
 from toolkeeper.probe.hints import Hint, explain
 from toolkeeper.probe.outcome import ProbeOutcome
+from toolkeeper.probe.sdk import (
+    CallOptions,
+    ClientSession,
+    JSONRPCDispatcher,
+    MCPError,
+    SessionMessage,
+    TransportContext,
+)
 
 MOST_TOOLS = 1000
 LONGEST_NAME = 256

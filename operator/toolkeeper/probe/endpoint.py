@@ -10,13 +10,12 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Literal
 
 import httpx2
-from mcp.client.sse import sse_client
-from mcp.client.streamable_http import streamable_http_client
 
 from toolkeeper.planning.observed import Handshake
 from toolkeeper.probe.conversation import Era, Transport, converse
 from toolkeeper.probe.evidence import Answer, Evidence, Violation
 from toolkeeper.probe.outcome import ProbeOutcome
+from toolkeeper.probe.sdk import sse_client, streamable_http_client
 
 CONNECT_SECONDS = 2.0
 _NAMES_HOST = re.compile(rb"\b(host|origin)\b|only allowed at", re.IGNORECASE)

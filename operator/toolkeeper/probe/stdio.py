@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
 
 from toolkeeper.probe.conversation import Era, SdkMessage, converse
 from toolkeeper.probe.evidence import Evidence
 from toolkeeper.probe.outcome import ProbeOutcome
+from toolkeeper.probe.sdk import SessionMessage
 
 Send = Callable[[bytes], Awaitable[None]]
 Receive = Callable[[], Awaitable[bytes]]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from toolkeeper.planning.instance import Instance
 from toolkeeper.planning.observed import Snapshot
-from toolkeeper.resources.agentconnection import AgentConnection
-from toolkeeper.resources.events import Event
-from toolkeeper.resources.mcpserver import MCPServer
-from toolkeeper.resources.meta import Key
-from toolkeeper.resources.toolbox import Toolbox
 
-Resource = Toolbox | MCPServer | AgentConnection
+if TYPE_CHECKING:  # the node agent, on every host, needs the toolbox's part of this module, and no resource
+    from toolkeeper.resources.agentconnection import AgentConnection
+    from toolkeeper.resources.events import Event
+    from toolkeeper.resources.mcpserver import MCPServer
+    from toolkeeper.resources.meta import Key
+    from toolkeeper.resources.toolbox import Toolbox
+
+Resource: TypeAlias = "Toolbox | MCPServer | AgentConnection"
 
 
 @dataclass(frozen=True, slots=True)
