@@ -302,7 +302,7 @@ def test_what_we_stopped_ourselves_is_not_laid_at_somebody_s_door() -> None:
     exited = make_snapshot(make_container(server, state="exited"))
     stopped = make_server(running=False, generation=2, status=server.status)
     (stopped,) = again(stopped, toolbox, exited).servers
-    assert reason(stopped, "Ready") == "Stopped"
+    assert reason(stopped, "Deployed") == "Stopped"
     wanted_again = make_server(generation=3, status=stopped.status)
     found = again(wanted_again, toolbox, exited)
     assert [step.verb for step in found.plan.steps] == ["start"]

@@ -11,7 +11,12 @@ from toolkeeper.testing.builders import NOW, make_server
 
 
 @pytest.mark.parametrize(
-    ("reason", "mood"), [("WaitingForToolboxes", "Reconciling"), ("ToolboxNotFound", "Stalled")]
+    ("reason", "mood"),
+    [
+        ("WaitingForToolboxes", "Reconciling"),
+        ("ToolboxNotFound", "Reconciling"),
+        ("ToolboxDraining", "Stalled"),
+    ],
 )
 def test_it_says_whether_waiting_helps(reason: str, mood: str) -> None:
     after = unplaced(make_server(), Placement(None, reason, "why"), NOW)

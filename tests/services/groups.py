@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from services import apiserver, base_images, debian, engine, helm, registry
+from services import apiserver, base_images, debian, engine, helm, judges, registry
 
 Reason = str | None
 
@@ -54,11 +54,11 @@ def _network() -> Reason:
 
 
 def _kubernetes() -> Reason:
-    return apiserver.missing() or helm.missing()
+    return apiserver.missing() or helm.missing() or judges.missing()
 
 
 def _build_kubernetes() -> Reason:
-    return apiserver.install() or helm.install()
+    return apiserver.install() or helm.install() or judges.install()
 
 
 def _later() -> Reason:

@@ -45,11 +45,11 @@ def _line(server: MCPServer, containers: Sequence[Container]) -> Line:
     stalled = find(status.conditions, "Stalled")
     if stalled is not None and stalled.status == "True":
         return Line(name, "failed", stalled.reason, stalled.message)
+    if not server.spec.running and status.phase == "stopped":
+        return Line(name, "idle", "stopped", "")
     ready = find(status.conditions, "Ready")
     if ready is None:
         return Line(name, "busy", "waiting", "")
-    if not server.spec.running and status.phase == "stopped":
-        return Line(name, "idle", "stopped", "")
     return Line(name, "busy", ready.reason, ready.message)
 
 

@@ -38,9 +38,13 @@ KINDS: dict[str, str] = {
 
 
 def ready_word(conditions: Iterable[Condition]) -> tuple[str, str]:
-    """(`True`/`False`/`Unknown`, reason) of the summary condition."""
+    """(`True`/`False`/`Unknown`, reason) of the summary condition; `-` where nothing is to be ready."""
+    conditions = tuple(conditions)
     found = find(conditions, "Ready")
-    return (found.status, found.reason) if found is not None else ("Unknown", "NotObserved")
+    if found is not None:
+        return found.status, found.reason
+    resting = find(conditions, "Deployed") or find(conditions, "Authorized")
+    return ("-", resting.reason) if resting is not None else ("Unknown", "NotObserved")
 
 
 def _server_row(server: MCPServer, now: datetime, wide: bool) -> list[str]:

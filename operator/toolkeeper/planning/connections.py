@@ -25,13 +25,20 @@ def connection(
     generation = resource.metadata.generation
     meant = _meant(resource, servers)
     tools = tuple(sorted({tool for server in meant for tool in granted(resource, server)}))
+    authorized = _authorized(resource, meant, toolboxes, now)
     said = [
         Said("ServerReady", *_server_ready(resource, meant), generation),
-        Said("Authorized", *_authorized(resource, meant, toolboxes, now), generation),
+        Said("Authorized", *authorized, generation),
         Said("ToolsResolved", *_tools_resolved(meant, tools), generation),
         Said("Enforced", "False", "NoGateway", NO_GATEWAY, generation),
-        Said("Ready", "False", "NoGateway", NO_GATEWAY, generation),
     ]
+    if resource.spec.active:
+        # Who switched it off waits for nothing; who did not, waits in vain until somebody acts.
+        why = authorized[1:] if authorized[0] == "False" else ("NoGateway", NO_GATEWAY)
+        said += [
+            Said("Ready", "False", "NoGateway", NO_GATEWAY, generation),
+            Said("Stalled", "True", *why, generation),
+        ]
     status = resource.status
     conditions = changed_conditions(status.conditions, said, now)
     if conditions is None and status.tools == tools and status.observed_generation == generation:

@@ -13,7 +13,7 @@ from toolkeeper.planning.orphans import Orphans, prune
 from toolkeeper.planning.plan import Plan, Step
 from toolkeeper.planning.report import report
 from toolkeeper.planning.rollout import roll_out
-from toolkeeper.planning.situation import Situation, Verdict, survey
+from toolkeeper.planning.situation import Mood, Situation, Verdict, survey
 from toolkeeper.planning.stopping import delete, leave, stop
 from toolkeeper.planning.toolboxes import describe
 from toolkeeper.planning.transitions import farewell, server_events, toolbox_events
@@ -73,7 +73,8 @@ def judge(s: Situation) -> Verdict:
     elif wanted.refused is not None:
         verdict = _undrawn(s, *wanted.refused)
     elif wanted.instance is None:
-        verdict = _undrawn(s, "SecretMissing", "; ".join(wanted.missing_secrets))
+        # It goes on by itself once the secrets are there, which may be a moment after the server.
+        verdict = _undrawn(s, "SecretMissing", "; ".join(wanted.missing_secrets), "moving")
     elif not s.spec.running:
         verdict = stop(s)
     else:
@@ -99,18 +100,16 @@ def _unhurried(s: Situation, verdict: Verdict) -> Verdict:
 
 def _paused(verdict: Verdict) -> Verdict:
     """The same, but nothing of it is done; said instead."""
-    idle = replace(
-        verdict, steps=(), memory=None, record=None, wake_after=None, released=False, mood="resting"
-    )
+    idle = replace(verdict, steps=(), memory=None, record=None, wake_after=None, released=False)
     if not verdict.steps:
         return idle
     told = "; ".join(map(str, verdict.steps))
-    return replace(idle, reason="Paused", message=f"not done while paused: {told}", quoted=False)
+    return replace(idle, reason="Paused", message=f"not done while paused: {told}", mood="held", quoted=False)
 
 
-def _undrawn(s: Situation, reason: str, message: str) -> Verdict:
+def _undrawn(s: Situation, reason: str, message: str, mood: Mood = "stuck") -> Verdict:
     """Nobody can tell what is wanted, so what is there stays, and may or may not be it."""
-    return Verdict(None if s.present else False, reason, message, "stuck")
+    return Verdict(None if s.present else False, reason, message, mood)
 
 
 def _judged(situations: Sequence[Situation], surges: int) -> list[Verdict | None]:

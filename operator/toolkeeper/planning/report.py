@@ -68,9 +68,10 @@ def _conditions(s: Situation, verdict: Verdict, features: tuple[str, ...]) -> li
         _deployed(s, verdict, message, generation),
         _reachable(s, verdict, message, generation),
         Said("ToolsPinned", word(pins[0]), pins[1], pins[2], generation),
-        _ready(s, verdict, message, generation),
     ]
-    if verdict.mood == "moving":
+    if not _at_rest_on_purpose(s, verdict):
+        said.append(_ready(s, verdict, message, generation))
+    if verdict.mood in ("moving", "held"):
         said.append(Said("Reconciling", "True", verdict.reason, message, generation))
     elif verdict.mood == "stuck":
         said.append(Said("Stalled", "True", verdict.reason, message, generation))
@@ -84,6 +85,11 @@ def _conditions(s: Situation, verdict: Verdict, features: tuple[str, ...]) -> li
             Said("Enforced", "False", "NotEnforced", f"no effect here: {', '.join(lacking)}", generation)
         )
     return said
+
+
+def _at_rest_on_purpose(s: Situation, verdict: Verdict) -> bool:
+    """Nothing is to serve, and nothing does: `Ready=False` would tell those who wait for it to go on waiting."""
+    return verdict.mood == "resting" and s.serving is None and not verdict.deployed
 
 
 def _is_rolled_back(s: Situation) -> bool:
@@ -226,6 +232,8 @@ def _phase(s: Situation, verdict: Verdict) -> Phase:
         return "active"
     at = _shown(s, verdict) if s.match is not None or s.keeper is None or s.spec.running else s.kept_at
     word = phase(at, running=s.spec.running)
+    if word == "starting" and s.wanted.instance is None:
+        return "error"
     if word == "starting" and verdict.mood != "moving":
         return "error" if verdict.mood == "stuck" else "stopped"
     return word

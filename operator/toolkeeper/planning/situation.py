@@ -20,8 +20,9 @@ FRESH = ServerMemory()
 ELSEWHERE = "WaitingForOtherToolbox"
 """The reason of a server that must not run twice and may still run on another toolbox."""
 
-Mood = Literal["resting", "moving", "stuck"]
-"""Nothing to do; on its way (`Reconciling`); until somebody acts (`Stalled`)."""
+Mood = Literal["resting", "moving", "held", "stuck"]
+"""Nothing to do; on its way; not on its way only because it is paused (both `Reconciling`); until somebody acts
+(`Stalled`)."""
 
 
 @dataclass(frozen=True, slots=True)

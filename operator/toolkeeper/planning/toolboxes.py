@@ -17,6 +17,8 @@ from toolkeeper.resources.toolbox import Toolbox, ToolboxSpec
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 ANSWERED = frozenset({"AuthenticationFailed", "RuntimeUnavailable"})
 """Reasons for not knowing anything that are themselves an answer of the toolbox."""
+HOPELESS = frozenset({"AuthenticationFailed", "CertificateMismatch"})
+"""Reasons for not knowing anything that stay until somebody brings the right token or certificate."""
 
 
 def describe(
@@ -81,6 +83,9 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
         ),
         Said("Ready", word(why is None), reason, message, generation),
     ]
+    if why is not None:
+        mood = "Stalled" if why.reason in HOPELESS else "Reconciling"
+        said.append(Said(mood, "True", reason, message, generation))
     if toolbox.spec.paused:
         said.append(Said("Paused", "True", "Paused", "observed and reported, not acted upon", generation))
     return said

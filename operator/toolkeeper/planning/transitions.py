@@ -24,6 +24,7 @@ DEEDS: dict[str, tuple[Literal["Normal", "Warning"], str]] = {
     "Stopped": ("Normal", "Stopped"),
     "StoppedOutside": ("Warning", "StoppedOutside"),
     "Completed": ("Normal", "Completed"),
+    "SecretMissing": ("Warning", "SecretMissing"),
     "WaitingForSurge": ("Normal", "WaitingForSurge"),
     "RollingOut": ("Normal", "RollingOut"),
 }

@@ -8,8 +8,8 @@ from toolkeeper.planning.placement import Placement
 from toolkeeper.planning.statuses import Said, changed_conditions
 from toolkeeper.resources.mcpserver import MCPServer
 
-WAITING = frozenset({"WaitingForToolboxes"})
-"""Reasons that end without anybody's doing."""
+WAITING = frozenset({"WaitingForToolboxes", "ToolboxNotFound", "NoToolboxMatches"})
+"""Reasons that end without an edit of the server: what is applied together does not arrive together."""
 
 
 def unplaced(server: MCPServer, placement: Placement, now: datetime) -> MCPServer:
