@@ -37,6 +37,7 @@ MEANINGS: list[tuple[int, str, type[Exception], str]] = [
     (409, "Conflict", Conflict, ""),
     (413, "TooLarge", Refused, "TooLarge"),
     (422, "Invalid", Refused, "Invalid"),
+    (422, "no word at all", Refused, "Refused"),
     (429, "TooManyRequests", Unreachable, "ToolboxUnreachable"),
     (500, "Unexpected", Unreachable, "ToolboxUnreachable"),
     (503, "RuntimeUnavailable", Unreachable, "RuntimeUnavailable"),

@@ -281,6 +281,24 @@ def test_a_failed_first_deployment_is_in_the_history_once() -> None:
     assert again(server, toolbox, make_snapshot(make_container(server, **CRASHED))).servers == ()
 
 
+@pytest.mark.parametrize(
+    ("reason", "mood"),
+    [
+        ("SecretNotMarked", "Stalled"),
+        ("SecretMissing", "Reconciling"),
+        ("StoreUnreachable", "Reconciling"),
+        ("ReadingSecrets", "Reconciling"),
+    ],
+)
+def test_why_a_secret_is_not_there_is_said_and_whether_somebody_must_act(reason: str, mood: str) -> None:
+    wanted = make_wanted(
+        make_server(), instance=None, missing_secrets=("api/token: why",), missing_reason=reason
+    )
+    conditions = decide(make_world(wanted)).servers[0].status.conditions
+    found = {each.type: each.reason for each in conditions}
+    assert (found["SecretsResolved"], found["Ready"], found[mood]) == (reason, reason, reason)
+
+
 def test_restarts_from_before_it_last_served_are_no_crash_loop() -> None:
     veteran = make_container(make_server(), restarts=9)
     server, toolbox = settled(make_server(), veteran)

@@ -48,7 +48,10 @@ class Rig:
         return self.keyring.versions("default", [USE]).digests.get("creds/token")
 
     def problem(self) -> str:
-        return self.keyring.versions("default", [USE]).problems["creds/token"]
+        return self.keyring.versions("default", [USE]).problems["creds/token"].message
+
+    def reason(self) -> str:
+        return self.keyring.versions("default", [USE]).problems["creds/token"].reason
 
 
 def test_a_digest_depends_on_the_value_the_place_and_the_installation() -> None:
@@ -76,16 +79,27 @@ async def test_a_missing_secret_and_a_missing_key_say_so() -> None:
     rig = Rig()
     await rig.keyring.read("default", [("none", "token"), ("creds", "none")])
     problems = rig.keyring.versions("default", [("none", "token"), ("creds", "none")]).problems
-    assert "there is no secret default/none" in problems["none/token"]
-    assert problems["creds/none"] == "the secret creds has no key none"
+    assert "there is no secret default/none" in problems["none/token"].message
+    assert problems["creds/none"].message == "the secret creds has no key none"
+    assert {each.reason for each in problems.values()} == {"SecretMissing"}
 
 
 @in_virtual_time
 async def test_a_secret_that_nobody_may_use_counts_as_missing() -> None:
     rig = Rig()
-    rig.vault.trouble = Refused("the secret default/creds is not marked for use")
+    rig.vault.trouble = Refused("the secret default/creds is not marked for use", reason="SecretNotMarked")
     assert await rig.digest() is None
     assert "not marked" in rig.problem()
+    assert rig.reason() == "SecretNotMarked"
+
+
+@in_virtual_time
+async def test_a_secret_that_was_never_read_is_not_called_missing() -> None:
+    rig = Rig()
+    assert rig.reason() == "ReadingSecrets"
+    rig.vault.trouble = Unreachable("the vault does not answer")
+    assert await rig.digest() is None
+    assert rig.reason() == "StoreUnreachable"
 
 
 @in_virtual_time

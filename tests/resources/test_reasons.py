@@ -13,8 +13,18 @@ from toolkeeper.resources.reasons import REASONS, UNKNOWN, remedy, table
 
 SOURCE = Path(__file__).parents[2] / "operator" / "toolkeeper"
 WORD = re.compile(r"[A-Z][a-z]+[A-Za-z]*|[A-Z]{2,}[A-Za-z]+")
-POSITIONS = {"Said": 2, "Verdict": 1, "Placement": 1, "condition": 2, "Unreachable": 0}
+POSITIONS = {
+    "Said": 2,
+    "Verdict": 1,
+    "Placement": 1,
+    "condition": 2,
+    "Unreachable": 0,
+    "Problem": 0,
+    "fault": 1,
+}
 """Calls that take a reason by position."""
+NO_ANSWER = {"NoSuchPath", "TooManyRequests", "Unexpected"}
+"""Words of a node that its client takes for no answer at all."""
 AREAS = ("planning", "node", "probe", "dtma", "reconcile", "stores")
 
 
@@ -47,12 +57,12 @@ def test_every_reason_that_is_given_anywhere_is_in_the_table(area: str) -> None:
     used = {
         reason: place for file in sorted((SOURCE / area).rglob("*.py")) for reason, place in _reasons(file)
     }
-    assert {reason: place for reason, place in used.items() if reason not in REASONS} == {}
+    assert {reason: place for reason, place in used.items() if reason not in {*REASONS, *NO_ANSWER}} == {}
 
 
 def test_the_search_for_reasons_finds_them() -> None:
     found = {reason for file in (SOURCE / "planning").rglob("*.py") for reason, _ in _reasons(file)}
-    assert {"Deleting", "SecretMissing", "NoToolboxMatches", "OOMKilled"} <= found
+    assert {"Deleting", "SourceUnsupported", "NoToolboxMatches", "OOMKilled"} <= found
 
 
 def _reasons(file: Path) -> Iterator[tuple[str, str]]:

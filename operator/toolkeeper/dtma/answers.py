@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from toolkeeper.dtma.wire import ErrorBody
 from toolkeeper.errors import Conflict, Fenced, NotFound, Refused, ToolkeeperError, Unreachable
 
 T = TypeVar("T")
+WORD = re.compile(r"[A-Z][A-Za-z]{0,63}")
+"""What a reason looks like; a host is untrusted input."""
 
 
 def meaning(status: int, body: bytes) -> ToolkeeperError:
@@ -38,7 +41,7 @@ def meaning(status: int, body: bytes) -> ToolkeeperError:
     if status == 503 and detail.reason == "RuntimeUnavailable":
         return Unreachable(detail.message, reason=detail.reason)
     if 400 <= status < 500 and status not in {404, 429}:
-        return Refused(detail.message, reason=detail.reason)
+        return Refused(detail.message, reason=detail.reason if WORD.fullmatch(detail.reason) else "Refused")
     return Unreachable(f"the node answered {status}: {detail.message}")
 
 

@@ -25,6 +25,9 @@ from toolkeeper.resources.meta import Key
 PAUSE = 10.0
 """Seconds between two attempts at a container on which work has failed."""
 
+COMES_LATER = frozenset({"SecretMissing", "ReadingSecrets", "StoreUnreachable"})
+"""Reasons for a missing secret that may end by themselves: it may be a moment later than its server."""
+
 
 def decide(world: World) -> Decision:
     """Everything that follows from this world. The order of its servers and containers does not matter."""
@@ -73,8 +76,8 @@ def judge(s: Situation) -> Verdict:
     elif wanted.refused is not None:
         verdict = _undrawn(s, *wanted.refused)
     elif wanted.instance is None:
-        # It goes on by itself once the secrets are there, which may be a moment after the server.
-        verdict = _undrawn(s, "SecretMissing", "; ".join(wanted.missing_secrets), "moving")
+        mood: Mood = "moving" if wanted.missing_reason in COMES_LATER else "stuck"
+        verdict = _undrawn(s, wanted.missing_reason, "; ".join(wanted.missing_secrets), mood)
     elif not s.spec.running:
         verdict = stop(s)
     else:

@@ -125,7 +125,7 @@ def _accepted(s: Situation, generation: int) -> Said:
 def _secrets(s: Situation, generation: int) -> Said:
     if s.wanted.missing_secrets:
         missing = "; ".join(s.wanted.missing_secrets)[:LONGEST]
-        return Said("SecretsResolved", "False", "SecretMissing", missing, generation)
+        return Said("SecretsResolved", "False", s.wanted.missing_reason, missing, generation)
     return Said("SecretsResolved", "True", "Resolved", "no secret is missing", generation)
 
 

@@ -46,6 +46,8 @@ class Wanted:
     """The instance under every known renderer version: live fields are compared with the version that made them."""
     missing_secrets: tuple[str, ...] = ()
     """`<secret>/<key>: why`."""
+    missing_reason: str = "SecretMissing"
+    """Why the first of them is missing, in one word."""
     refused: tuple[str, str] | None = None
     """(reason, message) of a spec that cannot run here at all."""
     assigned: bool = True

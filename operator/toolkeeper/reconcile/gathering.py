@@ -10,7 +10,7 @@ from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.world import Policy, Wanted, World
 from toolkeeper.reconcile.homes import Home, Homes
 from toolkeeper.reconcile.inventory import Inventory
-from toolkeeper.reconcile.keyring import Keyring, Use, Versions
+from toolkeeper.reconcile.keyring import UNREAD, Keyring, Use, Versions
 from toolkeeper.reconcile.planner import Broken, Render
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, RESTARTED_AT, Key
@@ -130,7 +130,7 @@ def wanted(
     """The server as this toolbox should see it."""
     placement = homes.placement(server.key)
     home = None if placement is None else placement.toolbox
-    missing = tuple(f"{each}: {versions.problems.get(each, 'unknown')}" for each in rendered.missing_secrets)
+    problems = {each: versions.problems.get(each, UNREAD) for each in rendered.missing_secrets}
     moved = home is not None and home != toolbox
     return Wanted(
         server=server,
@@ -138,7 +138,8 @@ def wanted(
         hash=rendered.hash,
         hashes=rendered.hashes,
         instances=rendered.instances,
-        missing_secrets=missing,
+        missing_secrets=tuple(f"{name}: {problem.message}" for name, problem in problems.items()),
+        missing_reason=next((problem.reason for problem in problems.values()), "SecretMissing"),
         refused=rendered.refused or refused,
         assigned=home == toolbox,
         ready_elsewhere=home is not None and moved and _ready(server, rendered, homes.last_seen(home)),

@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import NotFound, NotReadyYet, Refused, ToolkeeperError, Unreachable
@@ -21,17 +22,26 @@ Use = tuple[str, str]
 """(secret, key) within a namespace."""
 
 
+class Problem(NamedTuple):
+    """Why there is no digest."""
+
+    reason: str
+    """One of `toolkeeper.resources.reasons`."""
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Versions:
     """What is known of some secrets now."""
 
     digests: Mapping[str, str]
     """`<secret>/<key>` → digest of its value."""
-    problems: Mapping[str, str]
+    problems: Mapping[str, Problem]
     """`<secret>/<key>` → why there is none."""
 
 
 NEVER = float("-inf")
+UNREAD = Problem("ReadingSecrets", "it is being read")
 NOTHING = Versions({}, {})
 
 
@@ -54,7 +64,7 @@ class KeyringSettings:
 @dataclass(slots=True)
 class _Entry:
     digests: Mapping[str, str] = field(default_factory=dict)
-    problem: str = "it is being read"
+    problem: Problem | None = UNREAD
     read_at: float = NEVER
     asked_at: float = 0.0
 
@@ -93,13 +103,16 @@ class Keyring:
         """What is known of these now."""
         if not uses:
             return NOTHING
-        digests, problems = {}, {}
+        digests: dict[str, str] = {}
+        problems: dict[str, Problem] = {}
         for name, key in uses:
             entry = self._entries.get((namespace, name)) or _Entry()
             if key in entry.digests:
                 digests[f"{name}/{key}"] = entry.digests[key]
             else:
-                problems[f"{name}/{key}"] = entry.problem or f"the secret {name} has no key {key}"
+                problems[f"{name}/{key}"] = entry.problem or Problem(
+                    "SecretMissing", f"the secret {name} has no key {key}"
+                )
         return Versions(digests, problems)
 
     async def values(
@@ -153,18 +166,21 @@ class Keyring:
     async def _read(self, namespace: str, name: str) -> None:
         try:
             secret = await self._fetch(namespace, name)
-        except (NotFound, Refused) as exc:
-            self._learn(namespace, name, {}, str(exc))
+        except NotFound as exc:
+            self._learn(namespace, name, {}, Problem("SecretMissing", str(exc)))
+        except Refused as exc:
+            self._learn(namespace, name, {}, Problem(exc.reason, str(exc)))
         except ToolkeeperError as exc:
             # Not knowing is not the same as gone: what was known stays in force.
             entry = self._entries.get((namespace, name))
             if entry is not None and not entry.digests:
-                self._learn(namespace, name, {}, f"it cannot be read now: {exc}")
+                told = Problem("StoreUnreachable", f"it cannot be read now: {exc}")
+                self._learn(namespace, name, {}, told)
         else:
             digests = {
                 key: digest(self._key, namespace, name, key, value) for key, value in secret.values.items()
             }
-            self._learn(namespace, name, digests, "")
+            self._learn(namespace, name, digests, None)
 
     async def _fetch(self, namespace: str, name: str) -> Secret:
         try:
@@ -175,7 +191,7 @@ class Keyring:
                 f"the secret {namespace}/{name} was not read in time", reason="StoreUnreachable"
             ) from exc
 
-    def _learn(self, namespace: str, name: str, digests: Mapping[str, str], problem: str) -> None:
+    def _learn(self, namespace: str, name: str, digests: Mapping[str, str], problem: Problem | None) -> None:
         entry = self._entries.get((namespace, name))
         if entry is None:
             return
