@@ -35,10 +35,20 @@ class _Row(NamedTuple):
     metadata: str
 
 
-def take(writer: Writer, reading: Reading, rules: Rules, place: str) -> Taken:
+class Declared(NamedTuple):
+    """Where the last good declaration of an object is."""
+
+    path: str
+    """Of the file, in the folder."""
+    revision: str
+    """What the folder was a copy of when the declaration became what it is; empty when it is no copy."""
+
+
+def take(writer: Writer, reading: Reading, rules: Rules, place: str, revision: str = "") -> Taken:
     """Judge the reading against what is remembered, and bring objects and memory to what follows from it.
 
-    `place` is the folder's absolute path: memory of another folder is not turned against this one.
+    `place` is the folder's absolute path: memory of another folder is not turned against this one. `revision` is
+    remembered with what changed.
     """
     connection = writer.connection
     rows = _rows(connection)
@@ -49,7 +59,7 @@ def take(writer: Writer, reading: Reading, rules: Rules, place: str) -> Taken:
     judgement = judge(reading, past, rules)
     for key in judgement.gone:
         _withdraw(writer, key)
-    waiting = _declare(writer, judgement, rows)
+    waiting = _declare(writer, judgement, rows, revision)
     _remember_files(connection, reading, judgement, files)
     if source is None or (elsewhere and not judgement.held):
         connection.execute("INSERT OR REPLACE INTO source VALUES (0, ?)", (place,))
@@ -66,6 +76,14 @@ def find(connection: sqlite3.Connection, key: Key) -> Resource:
     return objects.decoded(objects.Stored(key, 0, row[0], row[1], "{}"))
 
 
+def where(connection: sqlite3.Connection, key: Key) -> Declared | None:
+    """Where the object is declared; None when nothing declares it."""
+    row = connection.execute(
+        "SELECT path, revision FROM declared WHERE (kind, namespace, name) = (?, ?, ?)", key
+    ).fetchone()
+    return None if row is None else Declared(*row)
+
+
 def effective(connection: sqlite3.Connection, declared: Resource) -> Resource:
     """The declaration under the overrides that are valid for it."""
     try:
@@ -76,7 +94,7 @@ def effective(connection: sqlite3.Connection, declared: Resource) -> Resource:
         return declared
 
 
-def _declare(writer: Writer, judgement: Judgement, rows: dict[Key, _Row]) -> bool:
+def _declare(writer: Writer, judgement: Judgement, rows: dict[Key, _Row], revision: str) -> bool:
     alive = _alive(writer.connection)
     waiting = False
     for declaration in judgement.wanted:
@@ -85,7 +103,7 @@ def _declare(writer: Writer, judgement: Judgement, rows: dict[Key, _Row]) -> boo
         if rows.get(resource.key) == row and alive.get(resource.key):
             continue
         if rows.get(resource.key) != row:
-            _remember(writer.connection, resource, row)
+            _remember(writer.connection, resource, row, revision)
         if alive.get(resource.key) is False:
             waiting = True
         else:
@@ -100,10 +118,10 @@ def _withdraw(writer: Writer, key: Key) -> None:
         writer.delete(key)
 
 
-def _remember(connection: sqlite3.Connection, resource: Resource, row: _Row) -> None:
+def _remember(connection: sqlite3.Connection, resource: Resource, row: _Row, revision: str) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO declared VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (*resource.key, *row, objects.spec_json(resource)),
+        "INSERT OR REPLACE INTO declared VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (*resource.key, *row, objects.spec_json(resource), revision),
     )
     overrides.end(connection, resource.key, row.hash)
 

@@ -26,6 +26,7 @@ from toolkeeper.stores.feed import Watch
 from toolkeeper.stores.identity import random_uid
 from toolkeeper.stores.judgement import Rules
 from toolkeeper.stores.manifests import Reader, Reading
+from toolkeeper.stores.origin import Origin
 from toolkeeper.stores.sqlite import SqliteStore
 from toolkeeper.stores.writer import Writer
 
@@ -42,7 +43,7 @@ STEP_MILLISECONDS = 25
 class DirectoryStore:
     """Fits `toolkeeper.reconcile.ports.Store`. `list` always looks at the folder; `watch` follows it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what `open` was told
         self,
         root: Path,
         state: SqliteStore,
@@ -52,6 +53,7 @@ class DirectoryStore:
         allow_prune: bool = False,
         settle: float = SETTLE_SECONDS,
         apart: Sequence[Path] = (),
+        origin: Origin | None = None,
     ) -> None:
         """`open` makes one. `apart` are folders that hold no manifests, wherever they are."""
         self._root = root
@@ -60,6 +62,7 @@ class DirectoryStore:
         self._clock = clock
         self._allow_prune = allow_prune
         self._settle = settle
+        self._origin = origin
         self._ignored = tuple(f"{each.absolute()}/" for each in apart)
         self._reading: Reading | None = None
         self._taken: declared.Taken | None = None
@@ -82,8 +85,11 @@ class DirectoryStore:
         settle: float = SETTLE_SECONDS,
         clock: Clock | None = None,
         new_uid: Callable[[], str] = random_uid,
+        origin: Origin | None = None,
     ) -> Self:
         """Open the state that belongs to the folder; `state_dir` is of this folder alone.
+
+        With an `origin` the folder is a link to a copy, replaced as a whole: what is missing is gone at once then.
 
         Raises Invalid (damaged state), Unreachable. The folder itself may be missing: then listing says so.
         """
@@ -100,11 +106,12 @@ class DirectoryStore:
         return cls(
             root,
             state,
-            Reader(root, skip=apart),
+            Reader(root, skip=apart, name=None if origin is None else origin.name),
             clock=clock,
             allow_prune=allow_prune,
-            settle=settle,
+            settle=settle if origin is None else 0.0,
             apart=apart,
+            origin=origin,
         )
 
     async def list(self) -> Listing:
@@ -116,9 +123,12 @@ class DirectoryStore:
         ):  # the database was deleted; the files are still there
             taken = await self._sync()
             listing = await self._state.list()
-        problems = (*taken.judgement.problems, *listing.problems)
+        behind = () if self._origin is None else self._origin.problems()
         return Listing(
-            listing.resources, complete=taken.judgement.complete and not listing.problems, problems=problems
+            listing.resources,
+            complete=taken.judgement.complete and not listing.problems,
+            problems=(*behind, *taken.judgement.problems, *listing.problems),
+            revision=self._revision(self._reading),
         )
 
     def watch(self) -> Watch:
@@ -216,6 +226,19 @@ class DirectoryStore:
         """What is in force in place of what the files say."""
         return await self._state.read(lambda connection: overrides.stored(connection, key))
 
+    async def declaration(self, key: Key) -> declared.Declared | None:
+        """Which file declares the object, and since which revision it says what it says."""
+        return await self._state.read(lambda connection: declared.where(connection, key))
+
+    def look(self) -> None:
+        """There is news of the origin: look at the folder now, and have everybody list again."""
+        self._stirred.set()
+        self._state.tell(Change(None))
+
+    def fail(self, failure: BaseException) -> None:
+        """Those who watch will hear nothing more, and this is why."""
+        self._state.fail(failure)
+
     async def aclose(self) -> None:
         """End every watch and close the state."""
         for follower in self._followers:
@@ -238,11 +261,18 @@ class DirectoryStore:
                 age = now - tree.last_touched(self._root, path) if first else 0.0
                 return max(monotonic - since, age) >= self._settle
 
-            rules = Rules(str(self._root), self._allow_prune, settled)
+            name = str(self._root) if self._origin is None else self._origin.name
+            rules = Rules(name, self._allow_prune, settled)
             place = str(self._root.absolute())
-            taken = await self._state.change(lambda writer: declared.take(writer, reading, rules, place))
+            revision = self._revision(reading)
+            taken = await self._state.change(
+                lambda writer: declared.take(writer, reading, rules, place, revision)
+            )
             self._take(reading, taken)
             return taken
+
+    def _revision(self, reading: Reading | None) -> str:
+        return "" if self._origin is None or reading is None else self._origin.revision(reading.place)
 
     def _still_good(self, reading: Reading) -> declared.Taken | None:
         taken = self._taken

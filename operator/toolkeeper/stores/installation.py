@@ -25,17 +25,24 @@ class Installation:
     """One sentence for people."""
 
 
-def installation_of(root: Path, given: str | None = None) -> Installation:
+def installation_of(root: Path, given: str | None = None, *, source: str | None = None) -> Installation:
     """The id of the control plane whose manifests are in `root`.
 
-    `given` wins; then `installation:` in toolkeeper.yaml; then a name derived from the folder's path. Raises Invalid
-    for a name that is no DNS label and for a file that cannot be read: a guess would orphan every container.
+    `given` wins; then `installation:` in toolkeeper.yaml; then a name derived from the folder's path, or from the
+    `source` that it is a copy of. Raises Invalid for a name that is no DNS label and for a file that cannot be read:
+    a guess would orphan every container.
     """
     if given is not None:
         return Installation(_checked(given, "the given installation"), "given")
     declared = _declared(root / FILE)
     if declared is not None:
         return Installation(declared, f"from {root / FILE}")
+    if source is not None:
+        id = "g" + hashlib.sha256(source.encode()).hexdigest()[:8]
+        return Installation(
+            id,
+            f"derived from {source}; write 'installation: {id}' to {FILE} there to keep it when that moves",
+        )
     path = root.resolve()
     id = "d" + hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:8]
     return Installation(

@@ -92,6 +92,8 @@ class Reading:
 
     manifests: tuple[Manifest, ...]
     unseen: Mapping[str, str]
+    place: Path = Path()
+    """The folder that was read, with all links resolved."""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -100,7 +102,9 @@ class Reading:
 
     def same_as(self, other: Reading | None) -> bool:
         """Whether nothing changed, told without comparing contents: what was not parsed again is the same object."""
-        if other is None or self.unseen != other.unseen or len(self.manifests) != len(other.manifests):
+        if other is None or (self.place, self.unseen) != (other.place, other.unseen):
+            return False
+        if len(self.manifests) != len(other.manifests):
             return False
         pairs = zip(self.manifests, other.manifests, strict=True)
         return all(new is old or (new.text is None and new == old) for new, old in pairs)
@@ -140,33 +144,48 @@ class Reader:
         root: Path,
         *,
         skip: Sequence[Path] = (),
+        name: str | None = None,
         parse: Callable[[str, str], Contents] = contents_of,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`parse` is called with a text and the file's name for people."""
+        """`parse` is called with a text and the file's name for people; `name` is what they call the folder."""
         self._root = root
+        self._name = str(root) if name is None else name
         self._skip = skip
         self._parse = parse
         self._pause = pause
         self._known: dict[str, Manifest] = {}
 
     def read(self, now: float) -> Reading:
-        """The folder as it is; `now` is in seconds since the epoch. Blocks: for a thread."""
-        walk = self._at_rest()
+        """The folder as it is; `now` is in seconds since the epoch. Blocks: for a thread.
+
+        A folder that is replaced by a link to another meanwhile is never read as half of each.
+        """
+        place = _resolved(self._root)
+        reading = self._read(place, now)
+        for _ in range(PAUSES):
+            before, place = place, _resolved(self._root)
+            if place == before:
+                break
+            reading = self._read(place, now)
+        return reading
+
+    def _read(self, place: Path, now: float) -> Reading:
+        walk = self._at_rest(place)
         manifests = [self._manifest(file, now) for file in walk.files]
         hidden = {path: known for path, known in self._known.items() if walk.hides(path) is not None}
         self._known = hidden | {each.path: each for each in manifests}
-        return Reading(tuple(manifests), walk.unseen)
+        return Reading(tuple(manifests), walk.unseen, place)
 
-    def _at_rest(self) -> tree.Walk:
+    def _at_rest(self, place: Path) -> tree.Walk:
         """The folder when what changed has stopped changing: the first half of a manifest can be valid, too."""
-        walk = tree.walk(self._root, skip=self._skip)
+        walk = tree.walk(place, skip=self._skip)
         for _ in range(PAUSES):
             if all(self._is_known(file) for file in walk.files):
                 break
             before = walk.files
             self._pause(PAUSE_SECONDS)
-            walk = tree.walk(self._root, skip=self._skip)
+            walk = tree.walk(place, skip=self._skip)
             if walk.files == before:
                 break
         return walk
@@ -184,7 +203,7 @@ class Reader:
             and _settled(file.stamp, now)
         ):
             return known
-        source = str(self._root / file.path)
+        source = f"{self._name}/{file.path}"
         try:
             text = tree.text(file)
         except tree.Unreadable as exc:
@@ -193,6 +212,13 @@ class Reader:
         if known is not None and known.text == text:
             return known if known.stamp == file.stamp else replace(known, stamp=file.stamp)
         return Manifest(file.path, file.stamp, text, _remembering(known, self._parse(text, source)))
+
+
+def _resolved(root: Path) -> Path:
+    try:
+        return root.resolve()
+    except (OSError, RuntimeError):  # links in a circle; the walk says so
+        return root
 
 
 def _settled(stamp: tree.Stamp, now: float) -> bool:

@@ -53,4 +53,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (kind, namespace, name, verb)
         ) STRICT, WITHOUT ROWID""",
     ),
+    # Of what a folder was a copy when each declaration became what it is: a Git commit.
+    ("ALTER TABLE declared ADD COLUMN revision TEXT NOT NULL DEFAULT ''",),
 )

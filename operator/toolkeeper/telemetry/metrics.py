@@ -89,6 +89,33 @@ class OperatorMetrics:
         )
 
 
+class GitMetrics:
+    """What following a Git repository counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.pulls = Counter(
+            "toolkeeper_git_pulls_total", "Looks at the repository.", ["outcome"], registry=registry
+        )
+        self.pull_seconds = Histogram(
+            "toolkeeper_git_pull_duration_seconds",
+            "Time of one look, with the fetch if there was one.",
+            buckets=SLOW,
+            registry=registry,
+        )
+        self.failing = Gauge(
+            "toolkeeper_git_failing", "1 while the newest commit cannot be had or taken.", registry=registry
+        )
+        self.last_success = Gauge(
+            "toolkeeper_git_last_success_timestamp_seconds",
+            "When the repository was last found to be as it is here.",
+            registry=registry,
+        )
+        self.commit = Gauge("toolkeeper_git_commit", "The commit in force.", ["commit"], registry=registry)
+        self.webhooks = Counter(
+            "toolkeeper_git_webhooks_total", "Calls of the webhook.", ["outcome"], registry=registry
+        )
+
+
 class NodeMetrics:
     """What the host agent counts."""
 
