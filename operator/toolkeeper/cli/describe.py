@@ -12,11 +12,12 @@ from toolkeeper.cli.selecting import missing, one
 from toolkeeper.cli.views import Happening, describe
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import NotFound
+from toolkeeper.reconcile.ports import Listing
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.reasons import remedy
 from toolkeeper.stores.overrides import PATCHES, Override
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import opened, overrides
+from toolkeeper.wiring.stores import declaration, opened, overrides
 
 EPILOG = """\b
 Examples:
@@ -51,9 +52,13 @@ async def _describe(place: Place, key: Key, output: str) -> None:
             resource = await store.get(key)
         except NotFound as exc:
             raise click.ClickException(missing(key, (await store.list()).resources)) from exc
-        events = await store.events(key)
+        listing, events = await store.list(), await store.events(key)
+        declared = await declaration(store, key)
         if output != "table":
             document = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+            if declared is not None:
+                document["declared"] = {"file": declared.path, "commit": declared.revision}
+                document["source"] = {"commit": listing.revision, "problems": _problems(listing, key)}
             document["events"] = [
                 {
                     "type": each.event.type,
@@ -74,6 +79,15 @@ async def _describe(place: Place, key: Key, output: str) -> None:
         for each in await overrides(store, key):
             click.echo(f"Override:     {each.verb} by {each.actor or 'somebody'}, until its file is edited")
             click.echo(f"  permanent with: {_patch(each)}")
-        for problem in (await store.list()).problems:
-            if problem.key in (None, key):
-                click.echo(f"Problem:      {problem.source}: {problem.message}")
+        if declared is not None:
+            since = f", since commit {declared.revision[:12]}" if declared.revision else ""
+            click.echo(f"Declared in:  {declared.path}{since}")
+        if place.git is not None:
+            click.echo(f"Pulled from:  {place.git}, commit {listing.revision or 'none yet'}")
+        for problem in _problems(listing, key):
+            click.echo(f"Problem:      {problem}")
+
+
+def _problems(listing: Listing, key: Key) -> list[str]:
+    """What is wrong with the source, as far as it may concern the object."""
+    return [f"{each.source}: {each.message}" for each in listing.problems if each.key in (None, key)]

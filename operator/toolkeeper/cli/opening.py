@@ -72,7 +72,14 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if kubeconfig is not None or context or said is ParameterSource.COMMANDLINE or store == "kubernetes":
             cluster = ClusterChoice(kubeconfig, context or "", home=operator_namespace or "")
         try:
-            place = place_of(store, path, state_dir=state_dir, installation=installation, cluster=cluster)
+            if (git := kwargs.get("git")) is not None:
+                from toolkeeper.cli.git import git_place  # noqa: PLC0415 – only the operator pulls
+
+                place, kwargs["git"] = git_place(
+                    git, store, path, state_dir=state_dir, installation=installation
+                )
+            else:
+                place = place_of(store, path, state_dir=state_dir, installation=installation, cluster=cluster)
         except ToolkeeperError as exc:
             raise click.ClickException(str(exc)) from exc
         return command(*args, place=place, **kwargs)

@@ -6,14 +6,17 @@ from dataclasses import replace
 
 import click
 
+from toolkeeper.cli.git import git_options
 from toolkeeper.cli.opening import run, store_options
 from toolkeeper.telemetry.logs import Format, Level
+from toolkeeper.wiring.git import GitOptions
 from toolkeeper.wiring.loop import LoopOptions, run_operator
 from toolkeeper.wiring.places import Place
 
 EPILOG = """\b
 Examples:
   toolkeeper operator --store directory --path manifests/
+  toolkeeper operator --store directory --git https://github.com/OWNER/REPO.git --ref main --path servers
   toolkeeper operator --store sqlite --health-address 127.0.0.1:9090
   toolkeeper operator --store kubernetes --namespace tools --health-address :8080
   toolkeeper operator --store kubernetes --all-namespaces --kubeconfig ~/.kube/config --context lab
@@ -25,6 +28,10 @@ At --health-address:
             away fails it.
   /readyz   200 once the resources were listed, also as standby.
   /metrics  for Prometheus; with a cluster, toolkeeper_kubernetes_* say what the API server answers.
+
+\b
+With --git the directory is the newest commit that could be pulled. A commit comes into force as a whole; a failed pull
+leaves the last good one; `toolkeeper describe` shows which. examples/git/README.md has credentials and webhook.
 
 \b
 Several operators of one cluster elect a leader by the Lease "toolkeeper" in --operator-namespace; a standby takes over
@@ -63,6 +70,7 @@ key that secrets are compared by); both are created if absent.
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True,
     help="Of the log.",
 )  # fmt: skip
+@git_options
 @store_options
 def operator_command(
     *,
@@ -73,6 +81,7 @@ def operator_command(
     identity: str | None,
     log_format: Format,
     log_level: Level,
+    git: GitOptions | None,
     place: Place,
 ) -> None:
     """Run the reconcile loop until Ctrl-C or SIGTERM. Servers go on running without it."""
@@ -84,6 +93,6 @@ def operator_command(
     elif namespaces or all_namespaces or identity:
         raise click.UsageError("--namespace, --all-namespaces and --identity need --store kubernetes")
     options = LoopOptions(
-        allow_prune=allow_prune, health=health_address, log_format=log_format, log_level=log_level
+        allow_prune=allow_prune, health=health_address, log_format=log_format, log_level=log_level, git=git
     )
     run(run_operator(place, options))

@@ -19,10 +19,12 @@ from toolkeeper.reconcile.operator import Operator
 from toolkeeper.reconcile.recorder import Telemetry
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores import journal
+from toolkeeper.stores.directory import DirectoryStore
 from toolkeeper.stores.lease import FileLease
 from toolkeeper.telemetry.actions import Action, Logged
 from toolkeeper.telemetry.logs import Format, Level, Log, Silent, configured
 from toolkeeper.telemetry.metrics import OperatorMetrics
+from toolkeeper.wiring.git import GitOptions, following
 from toolkeeper.wiring.places import Place, digest_key, forget, remember
 from toolkeeper.wiring.port import heartbeat, serving
 from toolkeeper.wiring.stores import Source, connector, inner, opened
@@ -37,6 +39,8 @@ class LoopOptions:
     """`host:port` of /healthz, /readyz and /metrics."""
     log_format: Format = "console"
     log_level: Level | Literal["silent"] = "info"
+    git: GitOptions | None = None
+    """What the directory is pulled from."""
 
 
 async def run_operator(place: Place, options: LoopOptions) -> None:
@@ -73,17 +77,31 @@ async def _run(place: Place, options: LoopOptions) -> None:
     log = log_of(options, installation=place.installation)
     async with opened(place, allow_prune=options.allow_prune) as store:
         remember(place)
-        log.info("operator starts", store=place.kind, path=str(place.path), origin=place.origin)
+        source = {} if place.git is None else {"source": str(place.git)}
+        log.info("operator starts", store=place.kind, path=str(place.path), origin=place.origin, **source)
         metrics = OperatorMetrics(CollectorRegistry())
         try:
             async with (
                 operator_of(place, store, log, options=options, metrics=metrics) as operator,
                 serving(options.health, metrics.registry) as beat,
                 heartbeat(beat),
+                _following(place, options, store, log, metrics.registry),
             ):
                 await operator.run()
         finally:
             forget(place)
+
+
+@asynccontextmanager
+async def _following(
+    place: Place, options: LoopOptions, store: Source, log: Log, registry: CollectorRegistry
+) -> AsyncIterator[None]:
+    kept = inner(store)
+    if options.git is None or not isinstance(kept, DirectoryStore):
+        yield
+        return
+    async with following(options.git, place, kept, log, registry):
+        yield
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@
     lease, digest.key           leadership; the key of the digests that secrets are compared by
     local.json, toolbox.json    the embedded node of `up`: how to reach it, and its status
     node/                       what the embedded node keeps
+<state>/_git/<address>/         what was pulled from Git; can be deleted while nothing runs
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkeeper.errors import Invalid
+from toolkeeper.stores.git.address import Address
+from toolkeeper.stores.git.cache import Cache
 from toolkeeper.stores.installation import installation_of
 
 Kind = Literal["directory", "sqlite", "kubernetes"]
@@ -53,6 +56,8 @@ class Place:
     """Where the installation's name comes from, as a sentence."""
     cluster: ClusterChoice | None = None
     """The cluster, if it is one; it knows the installation's name itself, so `installation` is empty here."""
+    git: Address | None = None
+    """What the directory is a copy of."""
 
     @property
     def folder(self) -> Path:
@@ -66,6 +71,11 @@ def state_root(given: Path | None = None, environment: Mapping[str, str] = os.en
         return given.absolute()
     home = environment.get("XDG_STATE_HOME", "")
     return (Path(home) if home else Path.home() / ".local" / "state") / "toolkeeper"
+
+
+def git_cache(root: Path, address: Address) -> Cache:
+    """Where commits of that address are kept."""
+    return Cache(root / "_git" / address.id, address)  # no installation's name has such a character
 
 
 def place_of(
@@ -106,12 +116,14 @@ def place_of(
 def remember(place: Place) -> None:
     """Make this the default of other commands while this process lives."""
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    document = {
+    document: dict[str, object] = {
         "kind": place.kind,
         "path": str(place.path),
         "installation": place.installation,
         "pid": os.getpid(),
     }
+    if place.git is not None:
+        document["git"] = {"url": place.git.url, "ref": place.git.ref, "path": place.git.path}
     write(place.root / "current.json", document)
 
 
@@ -187,8 +199,9 @@ def _current(root: Path) -> Place | None:
             root,
             str(document["installation"]),
             "of what runs on this machine now",
+            git=Address.of(**document["git"]) if "git" in document else None,
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, Invalid):
         return None
 
 

@@ -21,6 +21,9 @@ STUCK_SECONDS = 30.0
 """After this long without a turn of the event loop, /healthz fails."""
 CLIENT_SECONDS = 10.0
 """How long somebody may take to say what he wants."""
+CALLERS = 32
+"""Who can be answered at a time."""
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def _nothing() -> str:
@@ -66,6 +69,24 @@ class _Quiet(WSGIRequestHandler):
 class _Threaded(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._places = threading.BoundedSemaphore(CALLERS)
+        super().__init__(*args, **kwargs)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread; one caller too many is hung up on."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room for the next."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Somebody who goes away before the answer is not news."""
 
@@ -91,18 +112,30 @@ async def serving(
     if address is None:
         yield beat
         return
-    server = _server(address, _app(registry, beat, vitals or Vitals()))
-    beat.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True, name="health")
+    async with answering(
+        address, _app(registry, beat, vitals or Vitals()), option="--health-address"
+    ) as port:
+        beat.port = port
+        yield beat
+
+
+@asynccontextmanager
+async def answering(address: str, app: Application, *, option: str) -> AsyncIterator[int]:
+    """Answer HTTP at `host:port`, in threads, while the context lasts; yields the port.
+
+    Raises Invalid, naming the option that said so, when the address cannot be had.
+    """
+    server = _server(address, app, option)
+    thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True, name=option.strip("-"))
     thread.start()
     try:
-        yield beat
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()
 
 
-def _server(address: str, app: Callable[..., Iterable[bytes]]) -> WSGIServer:
+def _server(address: str, app: Application, option: str) -> WSGIServer:
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     dual = ":" in host or (not host and socket.has_dualstack_ipv6())
@@ -115,9 +148,7 @@ def _server(address: str, app: Callable[..., Iterable[bytes]]) -> WSGIServer:
             handler_class=_Quiet,
         )
     except (OSError, ValueError, OverflowError) as exc:
-        raise Invalid(
-            f"--health-address {address}: {exc}; give HOST:PORT, or :PORT for every interface"
-        ) from exc
+        raise Invalid(f"{option} {address}: {exc}; give HOST:PORT, or :PORT for every interface") from exc
 
 
 @asynccontextmanager
@@ -138,7 +169,7 @@ async def heartbeat(beat: Beat) -> AsyncIterator[None]:
             await task
 
 
-def _app(registry: CollectorRegistry, beat: Beat, vitals: Vitals) -> Callable[..., Iterable[bytes]]:
+def _app(registry: CollectorRegistry, beat: Beat, vitals: Vitals) -> Application:
     metrics = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -9,11 +9,12 @@ from toolkeeper.dtma.dialled import Dialled
 from toolkeeper.errors import Invalid, NotFound
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
+from toolkeeper.stores.declared import Declared
 from toolkeeper.stores.directory import DATABASE, DirectoryStore
 from toolkeeper.stores.local import WithLocalToolbox
 from toolkeeper.stores.overrides import Override
 from toolkeeper.stores.sqlite import SqliteStore
-from toolkeeper.wiring.places import LocalNode, Place, local_node
+from toolkeeper.wiring.places import LocalNode, Place, git_cache, local_node
 
 Kept = DirectoryStore | SqliteStore
 Source = WithLocalToolbox | Kept
@@ -46,7 +47,11 @@ async def _kept(place: Place, allow_prune: bool) -> Kept:
     secrets_dir = place.folder / "secrets"
     if place.kind == "directory":
         return await DirectoryStore.open(
-            place.path, state_dir=place.folder, secrets_dir=secrets_dir, allow_prune=allow_prune
+            place.path,
+            state_dir=place.folder,
+            secrets_dir=secrets_dir,
+            allow_prune=allow_prune,
+            origin=None if place.git is None else git_cache(place.root, place.git),
         )
     return await SqliteStore.open(place.path, secrets_dir=secrets_dir)
 
@@ -77,6 +82,12 @@ async def overrides(store: Source, key: Key) -> tuple[Override, ...]:
     """What is in force in place of what the object's file says."""
     kept = inner(store)
     return await kept.overrides(key) if isinstance(kept, DirectoryStore) else ()
+
+
+async def declaration(store: Source, key: Key) -> Declared | None:
+    """Which file of a directory declares the object, if one does."""
+    kept = inner(store)
+    return await kept.declaration(key) if isinstance(kept, DirectoryStore) else None
 
 
 def connector(store: Source) -> Callable[[Toolbox], Dialled]:

@@ -66,6 +66,8 @@ class Access:
     ssh_key: Path | None = None
     known_hosts: Path | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    patience: float = 120.0
+    """Seconds until one call of git is ended."""
 
     def check(self) -> None:
         """Raises Invalid for what cannot be used with the address."""
@@ -96,7 +98,7 @@ class Access:
                 f"Authorization: Basic {base64.b64encode(login.encode()).decode()}"
             )
         environment = {"GIT_SSH_COMMAND": self._ssh()} if self.address.scheme == "ssh" else {}
-        return Run(settings=settings, environment=environment, secret=secret, held=held)
+        return Run(settings, environment, secret, held, seconds=self.patience)
 
     def _ssh(self) -> str:
         options = [

@@ -143,9 +143,11 @@ class Cache:
 
     @contextmanager
     def draft(self, commit: str) -> Iterator[Path]:
-        """A folder that is not there yet, to write a commit to; gone afterwards unless it was adopted."""
+        """An empty folder to write a commit to; gone afterwards unless it was adopted. Raises Unreachable."""
         draft = self._trees / f".{commit}.draft"
         shutil.rmtree(draft, ignore_errors=True)
+        with _writing(self.folder):
+            draft.mkdir(parents=True, mode=0o700)
         try:
             yield draft
         finally:

@@ -209,7 +209,7 @@ def _fit(errors: bytes, secret: str) -> str:
         text = text.replace(secret, "[hidden]")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [
-        re.sub(r"^(fatal|error|remote):\s*", "", line)
+        re.sub(r"^(fatal|error|remote):\s*", "", line).rstrip(".")
         for line in lines
         if not line.startswith(("hint:", "warning:", "Please make sure", "and the repository exists"))
     ]

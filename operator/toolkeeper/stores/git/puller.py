@@ -119,7 +119,7 @@ class Puller:
         if commit == before:
             return Pull(before, before), self._cache.pulled().remarks
         try:
-            remarks = await self._bring(commit, Run(held=run.held))
+            remarks = await self._bring(commit, Run(held=run.held, seconds=run.seconds))
         except (Invalid, NotFound) as exc:  # and so it stays: a commit never changes
             refused = Invalid(f"commit {commit[:12]} is not taken: {exc}")
             self._refused = (commit, refused)

@@ -29,24 +29,24 @@ _REFUSED = re.compile(
 )
 _HINTS: Sequence[tuple[str, str]] = (
     (
-        r"host key verification failed",
-        "put the server's key, checked, into the file of --git-known-hosts (see ssh-keyscan)",
+        r"host key verification failed|known_hosts",
+        "put the server's key, once you have checked it, into the file of --git-known-hosts (see ssh-keyscan)",
     ),
-    (
-        r"permission denied \(|could not read from remote",
-        "check the address, and --git-ssh-key if it is ssh",
-    ),
+    (r"permission denied \(", "check --git-ssh-key, and what it may read"),
     (
         r"authentication failed|could not read (username|password)|error: 40[13]|access denied",
-        "check --git-credentials and what they may read",
+        "check --git-credentials, and what they may read",
     ),
-    (r"not found|does not (exist|appear)|error: 404", "check the address; a private repository needs credentials"),
-    (r"error: 30\d", "the repository moved: give its new address"),
+    (
+        r"not found|does not (exist|appear)|error: 404",
+        "check the address; for many servers a private repository does not exist without credentials",
+    ),
+    (r"error: 30\d|redirect", "it moved, and credentials follow nobody: give its new address"),
     (r"dubious ownership", "give the local repository to the user of the operator, or serve it by ssh"),
     (r"certificate|SSL", "check the server's certificate; GIT_SSL_CAINFO names a CA of your own"),
     (r"no space left", "free space on the disk of the state folder"),
     (r"unadvertised object|not our ref", "the server has no such commit, or hands out none by number"),
-)  # fmt: skip
+)
 
 
 class Tip(NamedTuple):
@@ -101,9 +101,7 @@ class Repository:
         await self._prepare(run)
         await self._fetch(address, tip, run, depth=1)
         try:
-            said = await self._git(
-                ["--git-dir", str(self._folder), "rev-parse", "--verify", f"{HERE}^{{commit}}"], run
-            )
+            said = await self._git([*self._here, "rev-parse", "--verify", f"{HERE}^{{commit}}"], run)
         except Failed as exc:
             raise Invalid(f"{address.ref} is no commit ({exc.said})") from exc
         return said.decode().strip()
@@ -122,15 +120,23 @@ class Repository:
 
     async def entries(self, commit: str, path: str, run: Run) -> list[Entry]:
         """Every file, link and submodule below the folder, with paths from it. Raises NotFound, Invalid."""
-        tree = f"{commit}:{path}"
-        try:
-            kind = (await self._git([*self._here, "cat-file", "-t", tree], run)).decode().strip()
-        except Failed as exc:
-            raise NotFound(f"there is no folder {path} in it: restore it, or give another --path") from exc
-        if kind != "tree":
-            raise NotFound(f"{path} is no folder in it (it is a {kind}): give another --path")
-        said = await self._read(["ls-tree", "-r", "-z", "-l", "--full-tree", tree], run)
-        return [_entry(line) for line in said.decode("utf-8", "surrogateescape").split("\0") if line]
+        said = await self._read(
+            ["ls-tree", "-r", "-z", "-l", "--full-tree", await self._tree(commit, path, run)], run
+        )
+        return [_entry(line) for line in _lines(said)]
+
+    async def _tree(self, commit: str, path: str, run: Run) -> str:
+        if not path:
+            return commit
+        found = [
+            _entry(line)
+            for line in _lines(await self._read(["ls-tree", "-z", "-l", commit, "--", path], run))
+        ]
+        if not found:
+            raise NotFound(f"there is no folder {path} in it: bring it back, or give another --path")
+        if found[0].mode != "040000":
+            raise NotFound(f"{path} is no folder in it: give another --path")
+        return found[0].object
 
     async def contents(self, entries: Sequence[Entry], run: Run) -> list[bytes]:
         """The bytes of each, as they were committed: no conversion, no filter, no LFS. Raises Unreachable."""
@@ -153,7 +159,7 @@ class Repository:
 
     @property
     def _here(self) -> list[str]:
-        return ["--git-dir", str(self._folder)]
+        return ["--git-dir", str(self._folder), "--literal-pathspecs"]
 
     async def _prepare(self, run: Run) -> None:
         """A usable, empty enough copy. What a killed process left behind is removed: we hold the lock."""
@@ -175,11 +181,16 @@ class Repository:
                 return f"the repository is larger than {LARGEST // 2**20} MiB: move the manifests to one of their own"
             return None
 
-        await self._asked(
-            [*self._here, "fetch", "--quiet", f"--depth={depth}", "--no-tags", "--no-write-fetch-head",
-             "--no-recurse-submodules", "--force", "--", address.url, f"+{tip.name}:{HERE}"],
-            replace(run, too_much=too_much),
-        )  # fmt: skip
+        arguments = [
+            *self._here, "fetch", "--quiet", f"--depth={depth}", "--no-tags", "--no-write-fetch-head",
+            "--no-recurse-submodules", "--force", "--", address.url, f"+{tip.name}:{HERE}",
+        ]  # fmt: skip
+        try:
+            await self._asked(arguments, replace(run, too_much=too_much))
+        except ToolkeeperError:
+            # The server answered a moment ago, so it may be our copy that is damaged. It holds nothing of its own.
+            self.discard()
+            raise
 
     async def _asked(self, arguments: Sequence[str], run: Run) -> str:
         """Output of a call that talks to the server. Raises Refused, Unreachable."""
@@ -202,6 +213,10 @@ class Repository:
             # The copy may be damaged: by a full disk, by a crash of the machine. It holds nothing of its own.
             self.discard()
             raise Unreachable(f"{exc.said}: it is fetched anew", reason="SourceUnreachable") from exc
+
+
+def _lines(said: bytes) -> list[str]:
+    return [line for line in said.decode("utf-8", "surrogateescape").split("\0") if line]
 
 
 def _entry(line: str) -> Entry:
