@@ -289,6 +289,7 @@ async def test_volumes_and_files_are_found_where_arguments_say(host: Host) -> No
     instance = talker(
         "read",
         "/etc/talker/words.txt",
+        "/data",
         files=(FileEntry("/etc/talker/words.txt", value="the words of the file"),),
         volumes=(VolumeMount("tk_notes", "/data"),),
     )
@@ -302,6 +303,15 @@ async def test_volumes_and_files_are_found_where_arguments_say(host: Host) -> No
         assert (await stand.client.state(INSTALLATION)).volumes == ("tk_notes",)
         await stand.client.remove_volume(claim, "tk_notes")
         await stand.until(lambda now: now.volumes == ())
+
+
+async def test_a_file_that_the_server_would_look_for_in_vain_is_refused(host: Host) -> None:
+    instance = talker("say", "x", files=(FileEntry("/etc/talker/words.txt", value="unread"),))
+    async with host.node() as stand:
+        await created(stand, instance)
+        failed = await until(stand, state("failed"))
+        assert failed.error_reason == "RuntimeUnsupported"
+        assert "/etc/talker/words.txt" in failed.error
 
 
 async def test_a_port_that_is_taken_is_named(host: Host) -> None:

@@ -15,12 +15,13 @@ from toolkeeper.node.enrolment import enrol
 from toolkeeper.node.entry import presses
 from toolkeeper.node.masking import Mask
 from toolkeeper.node.process_executables import find_npm, find_pypi
-from toolkeeper.node.process_launch import Filling, size
+from toolkeeper.node.process_launch import Filling, size, unnamed
 from toolkeeper.node.requirements import requirements
 from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.slots import Slots
-from toolkeeper.planning.instance import PackageSource
+from toolkeeper.planning.instance import EnvEntry, FileEntry, PackageSource, VolumeMount
 from toolkeeper.planning.observed import Container, DockerState, Handshake, Snapshot
+from toolkeeper.testing.nodes import tiny_instance
 
 # Masking
 
@@ -255,6 +256,17 @@ def test_paths_of_mounts_become_the_places_they_really_are() -> None:
     assert fill("/data/deep/x:/data") == "/real/deep/x:/real/data"
     assert fill("/database /mydata/data x/data") == "/database /mydata/data x/data"
     assert fill("{{host}}:{{port}}") == "127.0.0.1:4711"
+
+
+def test_a_path_that_the_server_is_not_told_is_named() -> None:
+    told = replace(
+        tiny_instance(),
+        args=("--notes=/data/notes.db",),
+        env=(EnvEntry("WORDS", value="/etc/words.txt"), EnvEntry("NEAR", value="/etc/more.txt.old")),
+        files=(FileEntry("/etc/words.txt", value=""), FileEntry("/etc/more.txt", value="")),
+        volumes=(VolumeMount("tk_notes", "/data"), VolumeMount("tk_cache", "/cache/")),
+    )
+    assert unnamed(told) == ("/cache/", "/etc/more.txt")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """From the instance wanted to the command line of a child process. Pure.
 
 A process has no file system of its own: where an argument or a variable names the path of a volume or a file, it gets
-the real place instead. `{{port}}` becomes the port that it was given and `{{host}}` the address to listen on.
+the real place instead; a path that none of them names is refused. `{{port}}` becomes the port that it was given and
+`{{host}}` the address to listen on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -81,6 +82,13 @@ def wants_port(instance: Instance) -> bool:
     return any("{{port}}" in text for text in texts)
 
 
+def unnamed(instance: Instance) -> tuple[str, ...]:
+    """The paths of volumes and files that the server would look for in vain, because it is told none of them."""
+    told = (*instance.command, *instance.args, *(entry.value or "" for entry in instance.env))
+    paths = [*(mount.path for mount in instance.volumes), *(file.path for file in instance.files)]
+    return tuple(path for path in paths if not any(_naming([path]).search(text) for text in told))
+
+
 def size(text: str) -> int:
     """Bytes of a size such as `10m`; 10 MiB for what cannot be read."""
     match = re.fullmatch(r"([0-9]{1,9})([bkmg]?)", text.lower())
@@ -98,15 +106,19 @@ class Filling:
     def __init__(self, port: int, places: Mapping[str, Path]) -> None:
         self._port = port
         self._places = {path.rstrip("/"): place for path, place in places.items() if path.rstrip("/")}
-        paths = sorted(self._places, key=len, reverse=True)
-        alternatives = "|".join(map(re.escape, paths))
-        self._mounted = re.compile(rf"(?<![\w./-])({alternatives})(?=$|[/,:;\s\"'])") if paths else None
+        self._mounted = _naming(self._places) if self._places else None
 
     def __call__(self, text: str) -> str:
         filled = text.replace("{{port}}", str(self._port)).replace("{{host}}", HOST)
         if self._mounted is None:
             return filled
         return self._mounted.sub(lambda match: str(self._places[match[1]]), filled)
+
+
+def _naming(paths: Iterable[str]) -> re.Pattern[str]:
+    """What finds one of these paths in a text, the longest first."""
+    bare = sorted((path.rstrip("/") for path in paths), key=len, reverse=True)
+    return re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, bare))})(?=$|[/,:;\s\"'])")
 
 
 def environment(

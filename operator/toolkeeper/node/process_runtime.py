@@ -134,6 +134,11 @@ class ProcessRuntime:
             if package is None:
                 message = "images need Docker: run the node with --runtime docker, or use `package`"
                 raise Refused(message, reason="RuntimeUnsupported")
+            if paths := ", ".join(process_launch.unnamed(request.instance)):
+                message = (
+                    f"without Docker, a volume or file is found only where args or env name its path: {paths}"
+                )
+                raise Refused(message, reason="RuntimeUnsupported")
             step("building", f"installing {package.name}")
             environment = await self._environments.ensure(package, lambda text: step("building", text))
             step("created", "")
