@@ -13,7 +13,7 @@ from toolkeeper.errors import Invalid
 
 Scheme = Literal["https", "http", "ssh", "file"]
 EXAMPLE = "https://github.com/OWNER/REPOSITORY.git, git@HOST:REPOSITORY.git or file:///srv/repository.git"
-_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!/?/)[^\s:]\S*")
+_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:[^\s:-]\S*")
 _REF = re.compile(r"(?![-/.])(?!.*(?:\.\.|//|@\{|/\.|\.lock(?:/|$)|[/.]$))[^\x00-\x20\x7f~^:?*\[\\]{1,250}")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 

@@ -93,6 +93,7 @@ class Git:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env=self._environment | _fixed(run),
+                cwd="/",  # not where somebody started us: that may be a repository with settings of its own
                 pass_fds=run.held,
                 start_new_session=True,
             )

@@ -98,40 +98,38 @@ class Repository:
 
         Raises Refused, Unreachable, Invalid (no commit).
         """
+        run = self._here(run)
         await self._prepare(run)
         await self._fetch(address, tip, run, depth=1)
         try:
-            said = await self._git([*self._here, "rev-parse", "--verify", f"{HERE}^{{commit}}"], run)
+            said = await self._git(["rev-parse", "--verify", f"{HERE}^{{commit}}"], run)
         except Failed as exc:
             raise Invalid(f"{address.ref} is no commit ({exc.said})") from exc
         return said.decode().strip()
 
     async def follows(self, address: Address, tip: Tip, run: Run, *, commit: str, before: str) -> bool | None:
         """Whether `commit` came after `before`, as far as its recent history shows; None when it cannot be told."""
+        run = self._here(run)
         with suppress(ToolkeeperError, Failed):
             # The commit itself names its parents, whether or not we have them.
-            head = (await self._git([*self._here, "cat-file", "commit", commit], run)).partition(b"\n\n")[0]
+            head = (await self._git(["cat-file", "commit", commit], run)).partition(b"\n\n")[0]
             if f"parent {before}".encode() in head.splitlines():
                 return True
             await self._fetch(address, tip, run, depth=KNOWN_HISTORY)
-            log = await self._git([*self._here, "log", "--format=%H", "-n", str(KNOWN_HISTORY), commit], run)
+            log = await self._git(["log", "--format=%H", "-n", str(KNOWN_HISTORY), commit], run)
             return before in log.decode().split()
         return None
 
     async def entries(self, commit: str, path: str, run: Run) -> list[Entry]:
         """Every file, link and submodule below the folder, with paths from it. Raises NotFound, Invalid."""
-        said = await self._read(
-            ["ls-tree", "-r", "-z", "-l", "--full-tree", await self._tree(commit, path, run)], run
-        )
-        return [_entry(line) for line in _lines(said)]
+        run = self._here(run)
+        tree = await self._tree(commit, path, run)
+        return _entries(await self._read(["ls-tree", "-r", "-z", "-l", "--full-tree", tree], run))
 
     async def _tree(self, commit: str, path: str, run: Run) -> str:
         if not path:
             return commit
-        found = [
-            _entry(line)
-            for line in _lines(await self._read(["ls-tree", "-z", "-l", commit, "--", path], run))
-        ]
+        found = _entries(await self._read(["ls-tree", "-z", "-l", "--full-tree", commit, "--", path], run))
         if not found:
             raise NotFound(f"there is no folder {path} in it: bring it back, or give another --path")
         if found[0].mode != "040000":
@@ -142,7 +140,8 @@ class Repository:
         """The bytes of each, as they were committed: no conversion, no filter, no LFS. Raises Unreachable."""
         wanted = "".join(f"{entry.object}\n" for entry in entries).encode()
         largest = sum(entry.size + 128 for entry in entries)
-        said = await self._read(["cat-file", "--batch"], replace(run, largest=largest), stdin=wanted)
+        run = replace(self._here(run), largest=largest)
+        said = await self._read(["cat-file", "--batch"], run, stdin=wanted)
         found: list[bytes] = []
         at = 0
         for entry in entries:
@@ -157,9 +156,10 @@ class Repository:
         """Forget the copy; the next fetch makes it anew."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    @property
-    def _here(self) -> list[str]:
-        return ["--git-dir", str(self._folder), "--literal-pathspecs"]
+    def _here(self, run: Run) -> Run:
+        """As `run`, with our copy as the repository and paths taken as they are."""
+        ours = {"GIT_DIR": str(self._folder), "GIT_LITERAL_PATHSPECS": "1"}
+        return replace(run, environment={**run.environment, **ours})
 
     async def _prepare(self, run: Run) -> None:
         """A usable, empty enough copy. What a killed process left behind is removed: we hold the lock."""
@@ -171,7 +171,7 @@ class Repository:
                 left.unlink()
         if not (self._folder / "HEAD").exists() or not (self._folder / "refs").is_dir():
             self.discard()
-            await self._read(["init", "--quiet", "--bare", "--template=", str(self._folder)], run, here=False)
+            await self._read(["init", "--quiet", "--bare", "--template=", str(self._folder)], run)
 
     async def _fetch(self, address: Address, tip: Tip, run: Run, *, depth: int) -> None:
         before = _size(self._folder)
@@ -182,7 +182,7 @@ class Repository:
             return None
 
         arguments = [
-            *self._here, "fetch", "--quiet", f"--depth={depth}", "--no-tags", "--no-write-fetch-head",
+            "fetch", "--quiet", f"--depth={depth}", "--no-tags", "--no-write-fetch-head",
             "--no-recurse-submodules", "--force", "--", address.url, f"+{tip.name}:{HERE}",
         ]  # fmt: skip
         try:
@@ -204,19 +204,18 @@ class Repository:
                 raise Refused(f"{exc.said}{hint}", reason="SourceRefused") from exc
             raise Unreachable(f"{exc.said}{hint}", reason="SourceUnreachable") from exc
 
-    async def _read(
-        self, arguments: Sequence[str], run: Run, *, stdin: bytes = b"", here: bool = True
-    ) -> bytes:
+    async def _read(self, arguments: Sequence[str], run: Run, *, stdin: bytes = b"") -> bytes:
         try:
-            return await self._git([*(self._here if here else ()), *arguments], run, stdin=stdin)
+            return await self._git(arguments, run, stdin=stdin)
         except Failed as exc:
             # The copy may be damaged: by a full disk, by a crash of the machine. It holds nothing of its own.
             self.discard()
             raise Unreachable(f"{exc.said}: it is fetched anew", reason="SourceUnreachable") from exc
 
 
-def _lines(said: bytes) -> list[str]:
-    return [line for line in said.decode("utf-8", "surrogateescape").split("\0") if line]
+def _entries(said: bytes) -> list[Entry]:
+    lines = said.decode("utf-8", "surrogateescape").split("\0")
+    return [_entry(line) for line in lines if line]
 
 
 def _entry(line: str) -> Entry:
