@@ -213,6 +213,11 @@ class Rig:
         found: Json | None = json.loads(said) if said.strip() else None
         return found
 
+    def exists(self, kind: str, name: str) -> bool:
+        """Whether the cluster has it; to be asked in a thread."""
+        arguments = (f"--namespace={self.namespace}", "get", kind, name, "--ignore-not-found", "-o", "name")
+        return bool(apiserver.kubectl(self.kubernetes.kubeconfig(), *arguments).stdout)
+
     # What is waited for.
 
     async def until(self, holds: Callable[[], object], what: str, seconds: float = 60.0) -> None:

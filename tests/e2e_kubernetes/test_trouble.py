@@ -1,0 +1,191 @@
+"""What breaks between an operator and its cluster: recovered from, and said in logs, metrics and health."""
+
+from __future__ import annotations
+
+import json
+import signal
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e_kubernetes.rig import OperatorProgram, Rig, env, is_ready, server
+from services.apiserver import ADMIN, write_kubeconfig
+from stores_kubernetes.door import Door
+from stores_kubernetes.test_permissions import RULES
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.anyio]
+REQUESTS = "toolkeeper_kubernetes_requests_total"
+
+
+@pytest.fixture
+async def door(rig: Rig) -> AsyncIterator[Door]:
+    """The way from the operator to the cluster."""
+    context = ssl.create_default_context(cafile=rig.kubernetes.ca)
+    async with Door(rig.kubernetes.url, context).open() as door:
+        yield door
+        rig.stop_operators()
+
+
+@pytest.fixture
+async def operator(rig: Rig, door: Door) -> OperatorProgram:
+    """An operator that leads, and reaches the cluster through the door."""
+    folder = rig.folder / "door"
+    folder.mkdir(exist_ok=True)
+    return await rig.leader("behind", kubeconfig=write_kubeconfig(folder, door.url, None, ADMIN))
+
+
+async def healthy(rig: Rig, operator: OperatorProgram) -> None:
+    """It lives, and does what it is told."""
+    assert operator.asked("/healthz") == (200, "ok\n")
+    name = f"after-{len(operator.said)}"
+    await rig.apply(server(name))
+    await rig.ready(name)
+
+
+async def test_what_was_deleted_while_no_operator_ran_is_cleaned_up(rig: Rig) -> None:
+    first = await rig.leader("first")
+    await rig.apply(server("leaves"), server("stays"))
+    await rig.kubectl("wait", "--for=condition=Ready", "mcpserver", "--all", "--timeout=60s")
+    first.send(signal.SIGKILL)
+    await rig.kubectl("delete", "mcpserver", "leaves", "--wait=false")
+    await rig.leader("second")
+    await rig.gone("leaves")
+    await rig.ready("stays")
+    assert len(rig.containers("stays")) == 1
+
+
+async def test_what_was_deleted_during_a_gap_of_the_watch_is_cleaned_up(
+    rig: Rig, door: Door, operator: OperatorProgram
+) -> None:
+    await rig.apply(server("unheard"), server("heard"))
+    await rig.kubectl("wait", "--for=condition=Ready", "mcpserver", "--all", "--timeout=60s")
+    door.shut = True
+    door.cut()
+    await rig.kubectl("delete", "mcpserver", "unheard", "--wait=false")
+    await rig.kubectl(
+        "patch", "mcpserver", "unheard", "--type=merge", '--patch={"metadata":{"finalizers":null}}'
+    )
+    door.expires_watches = True
+    door.shut = False
+    await rig.until(lambda: operator.figure("toolkeeper_kubernetes_watch_gaps_total") > 0, "a gap is counted")
+    door.expires_watches = False
+    # The object is wholly gone: its container is an orphan now, and orphans are looked at for a minute.
+    await rig.until(lambda: not rig.containers("unheard"), "the container is gone", seconds=150)
+    assert len(rig.containers("heard")) == 1
+    await healthy(rig, operator)
+
+
+async def test_an_api_server_that_restarts_is_met_again(rig: Rig) -> None:
+    operator = await rig.leader("waiting")
+    await rig.apply(server("survives"))
+    before = await rig.ready("survives")
+    rig.kubernetes.stop()
+    try:
+        await rig.until(
+            lambda: operator.figure(REQUESTS, code="none") > 0, "requests without an answer are counted"
+        )
+        assert operator.asked("/healthz") == (200, "ok\n")
+        assert operator.asked("/readyz") == (200, "ok\n")
+    finally:
+        rig.kubernetes.start()
+    await healthy(rig, operator)
+    after = await rig.ready("survives")
+    assert after["status"]["containerId"] == before["status"]["containerId"]
+
+
+@pytest.mark.parametrize("status", [429, 500])
+async def test_a_storm_of_refusals_passes(
+    rig: Rig, door: Door, operator: OperatorProgram, status: int
+) -> None:
+    await rig.apply(server("calm", env=env(TINY_VERSION="1.0.0")))
+    await rig.ready("calm")
+    door.refuses, door.retry_after = status, "1" if status == 429 else ""
+    door.cut()
+    await rig.patch("calm", env=env(TINY_VERSION="2.0.0"))
+    await rig.until(
+        lambda: (
+            operator.figure(REQUESTS, by="operator", code=str(status)) > 1
+            and operator.figure(REQUESTS, by="watch", code=str(status)) > 1
+        ),
+        "the refusals are counted",
+    )
+    assert operator.asked("/healthz") == (200, "ok\n")
+    door.refuses = None
+    await rig.server(
+        "calm", lambda each: is_ready(each) and each["status"]["serverVersion"] == "2.0.0", "version 2 serves"
+    )
+    assert "stormy" in operator.said
+    await healthy(rig, operator)
+
+
+async def test_a_long_absence_of_the_cluster_ends_a_leader_and_keeps_a_starter_waiting(
+    rig: Rig, door: Door, operator: OperatorProgram
+) -> None:
+    door.shut = True
+    door.cut()
+    await rig.until(lambda: not operator.runs, "who could not renew its lease has ended", seconds=30)
+    assert "lease" in operator.said
+    operator.start()
+    await rig.until(lambda: operator.asked("/healthz")[0] == 200, "it lives")
+    await rig.until(lambda: "waiting for the cluster" in operator.said, "it says what it waits for")
+    status, why = operator.asked("/readyz")
+    assert (status, "not listed" in why) == (503, True)
+    door.shut = False
+    await rig.until(lambda: operator.leads, "it leads")
+    await healthy(rig, operator)
+
+
+class Account:
+    """A service account whose Role changes."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+
+    async def may(self, rules: list[dict[str, Any]]) -> None:
+        role = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"name": "operator"},
+            "rules": rules,
+        }
+        await self._rig.kubectl("apply", "-f", "-", given=role)
+
+    async def kubeconfig(self) -> Path:
+        await self._rig.kubectl("create", "serviceaccount", "operator")
+        account = f"{self._rig.namespace}:operator"
+        await self.may(RULES)
+        await self._rig.kubectl(
+            "create", "rolebinding", "operator", "--role=operator", f"--serviceaccount={account}"
+        )
+        token = (await self._rig.kubectl("create", "token", "operator")).strip()
+        kubernetes = self._rig.kubernetes
+        return write_kubeconfig(self._rig.folder, kubernetes.url, kubernetes.ca, token)
+
+
+async def test_revoked_rights_are_named_and_their_return_is_enough(rig: Rig) -> None:
+    account = Account(rig)
+    operator = await rig.leader("account", kubeconfig=await account.kubeconfig())
+    await rig.apply(server("allowed", env=env(TINY_VERSION="1.0.0")))
+    await rig.ready("allowed")
+    assert operator.figure(REQUESTS, code="403") == 0
+
+    leases = [each for each in RULES if each["resources"] in (["leases"], ["events"])]
+    await account.may(leases)
+    await rig.patch("allowed", env=env(TINY_VERSION="2.0.0"))
+    await rig.until(lambda: operator.figure(REQUESTS, code="403") > 0, "a refusal is counted", seconds=90)
+    await rig.until(lambda: "cannot" in operator.said, "the log names the missing verb", seconds=90)
+    assert operator.asked("/healthz") == (200, "ok\n")
+
+    await account.may(RULES)
+    await rig.server(
+        "allowed",
+        lambda each: is_ready(each) and each["status"]["serverVersion"] == "2.0.0",
+        "version 2 serves",
+        seconds=120,
+    )
+    said = [json.loads(line) for line in operator.said.splitlines()]
+    assert all({"event", "level", "timestamp"} <= each.keys() for each in said)
+    await healthy(rig, operator)
