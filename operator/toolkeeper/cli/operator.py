@@ -31,7 +31,7 @@ At --health-address:
 
 \b
 With --git the directory is the newest commit that could be pulled. A commit comes into force as a whole; a failed pull
-leaves the last good one; `toolkeeper describe` shows which. examples/git/README.md has credentials and webhook.
+leaves the last good one; `toolkeeper describe` shows which.
 
 \b
 Several operators of one cluster elect a leader by the Lease "toolkeeper" in --operator-namespace; a standby takes over
