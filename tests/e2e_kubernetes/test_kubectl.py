@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
 from e2e.rig import TINY
 from e2e_kubernetes.rig import Rig, condition, env, is_ready, server
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.anyio]
+EXAMPLES = Path(__file__).parents[2] / "examples" / "kubernetes"
 
 
 @pytest.fixture
@@ -29,6 +32,14 @@ async def test_applied_servers_are_waited_for_like_everything_else(kept: Rig) ->
     listed = (await kept.kubectl("get", "mcp")).splitlines()
     assert {"NAME", "READY", "PHASE", "REASON", "TOOLBOX", "AGE"} <= set(listed[0].split())
     assert [each.split()[:2] for each in listed[1:]] == [["one", "True"], ["three", "True"], ["two", "True"]]
+
+
+@pytest.mark.network
+async def test_the_examples_become_ready(kept: Rig) -> None:
+    for each in sorted(EXAMPLES.glob("*.yaml")):
+        await kept.apply(yaml.safe_load(each.read_text().replace("docker-1", "here")))
+    said = await kept.kubectl("wait", "--for=condition=Ready", "mcpserver", "--all", "--timeout=400s")
+    assert said.count("condition met") == 3
 
 
 async def test_describe_shows_conditions_and_events_of_the_object(kept: Rig) -> None:
