@@ -14,8 +14,9 @@ from docker.errors import ImageNotFound
 from node_docker.conftest import Place, ask, silent
 from toolkeeper.errors import Fenced, Refused
 from toolkeeper.node.docker_engine import Engine
+from toolkeeper.node.docker_settings import DAY
 from toolkeeper.node.image_record import ImageRecord
-from toolkeeper.node.images import Credentials, Images, PullProgress, facts_of, pull_error
+from toolkeeper.node.images import Credentials, Images, PullProgress, facts_of, ours_to_remove, pull_error
 from toolkeeper.planning.observed import DockerState
 
 anyio_test = pytest.mark.anyio
@@ -253,3 +254,45 @@ def test_facts_are_read_from_what_the_daemon_says() -> None:
     assert (facts.digest, facts.user, facts.stop_signal, facts.starts) == ("sha256:d", "app", "SIGINT", True)
     bare = facts_of({"Id": "sha256:id", "RepoDigests": None, "Config": None}, "x")
     assert (bare.digest, bare.starts) == ("sha256:id", False)
+
+
+FOUND = {"Id": "sha256:1", "RepoTags": ["acme/x:1"], "RepoDigests": ["acme/x@sha256:a"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reference", "target"),
+    [
+        ({}, "acme/x:1", "acme/x:1"),
+        ({"RepoTags": ["acme/x:1", "mine:1"]}, "acme/x:1", "acme/x:1"),
+        ({}, "acme/x@sha256:a", "acme/x@sha256:a"),
+        ({"RepoTags": []}, "acme/x:1", "sha256:1"),
+        ({"RepoTags": None, "RepoDigests": None}, "acme/x:1", "sha256:1"),
+        ({"RepoTags": ["mine:1"]}, "acme/x:1", None),
+        ({"RepoTags": [], "RepoDigests": ["mine@sha256:a"]}, "acme/x:1", None),
+    ],
+)
+def test_an_image_goes_by_our_name_and_not_at_all_when_only_others_name_it(
+    changed: dict[str, object], reference: str, target: str | None
+) -> None:
+    assert ours_to_remove({**FOUND, **changed}, reference) == target
+
+
+@real
+@anyio_test
+async def test_what_the_history_may_go_back_to_is_not_collected(
+    place: Place, pushed: str, tiny_image: str
+) -> None:
+    first, second = ask(image=pushed), ask(image=tiny_image, version="2")
+    old = await place.up(first)
+    await place.up(second)
+    await place.runtime.remove(old, 0)
+
+    async def later(weeks: int) -> tuple[str, ...]:
+        return await place.runtime.collect(1_000_000.0 + weeks * 8 * DAY)
+
+    assert [await later(weeks) for weeks in range(4)] == [()] * 4
+    await place.runtime.remove(place.called(second), 0)
+    assert [await later(weeks) for weeks in range(4, 7)].count((pushed,)) == 1
+    with pytest.raises(ImageNotFound):
+        place.engine.images.get(pushed)
+    place.engine.images.get(tiny_image)  # of the same content, and not ours

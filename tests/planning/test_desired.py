@@ -70,7 +70,9 @@ def test_a_volume_carries_its_server_s_name_on_the_host() -> None:
         ({"profile": "restricted", "runAsUser": 1000}, {"user": "1000:1000"}),
         ({"profile": "restricted", "writableRoot": True}, {"read_only_root": False}),
         ({"profile": "baseline"}, {"user": "", "read_only_root": False, "no_new_privileges": True}),
-        ({"profile": "permissive"}, {"cap_drop": (), "no_new_privileges": False, "pids": 256}),
+        ({"profile": "permissive"}, {"cap_drop": ("NET_RAW",), "no_new_privileges": False, "pids": 256}),
+        ({"profile": "permissive", "capAdd": ["NET_RAW"]}, {"cap_drop": (), "cap_add": ("NET_RAW",)}),
+        ({"profile": "permissive", "capAdd": ["ALL"]}, {"cap_drop": (), "cap_add": ("ALL",)}),
         ({"profile": "permissive", "runAsUser": 0}, {"user": "0:0"}),
     ],
 )

@@ -21,6 +21,7 @@ from toolkeeper.node.docker_watch import Watch
 from toolkeeper.node.images import Images
 from toolkeeper.node.networks import Networks
 from toolkeeper.node.runtime import Capacity
+from toolkeeper.node.version_record import VersionRecord
 
 Json = dict[str, Any]
 
@@ -49,6 +50,7 @@ class Host:
     networks: Networks
     files: FileFolder
     watch: Watch
+    versions: VersionRecord
     clock: Clock
     keep_images_seconds: float
     features: frozenset[str] = frozenset()
@@ -84,7 +86,7 @@ class Host:
         now = self.clock.now().timestamp()
         if now - self._collected >= COLLECT_SECONDS and self._collecting is None:
             self._collected = now
-            self._collecting = asyncio.create_task(self._collect(now))
+            self._collecting = asyncio.create_task(self._clean(now))
 
     async def sweep(self) -> None:
         """Remove helper containers and files that a node agent left when it crashed."""
@@ -122,12 +124,17 @@ class Host:
         else:
             self._walled = None
 
-    async def _collect(self, now: float) -> None:
+    async def collect(self, now: float) -> tuple[str, ...]:
+        """See `DockerRuntime.collect`."""
+        unused = self.keep_images_seconds
+        present = {mark.whose for mark in self.watch.marks.values()}
+        self.versions.looked(present, now, forget_after=unused)
+        return await self.images.collect(keep=self.versions.images(), unused_seconds=unused, now=now)
+
+    async def _clean(self, now: float) -> None:
         try:
             await self.sweep()
-            unused = self.keep_images_seconds
-            gone = await self.images.collect(keep=frozenset(), unused_seconds=unused, now=now)
-            if gone:
+            if gone := await self.collect(now):
                 log.info("images_collected", images=gone)
         except ToolkeeperError as exc:
             log.warning("images_not_collected", reason=str(exc))

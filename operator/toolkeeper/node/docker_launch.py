@@ -22,6 +22,7 @@ from toolkeeper.node.hardening import Place, contents, create_body
 from toolkeeper.node.images import Credentials, ImageFacts, Images
 from toolkeeper.node.networks import Network, Networks, network_name
 from toolkeeper.node.runtime import Step
+from toolkeeper.node.version_record import VersionRecord
 from toolkeeper.reconcile.ports import InstanceRequest
 
 Json = dict[str, Any]
@@ -45,6 +46,7 @@ class Launch:
     files: FileFolder
     peers: Peers
     watch: Watch
+    versions: VersionRecord
 
     async def create(self, name: str, installation: str, request: InstanceRequest, step: Step) -> None:
         """See `Runtime.create`."""
@@ -108,6 +110,7 @@ class Launch:
     async def _make(self, name: str, mark: Mark, request: InstanceRequest, step: Step) -> Json:
         reference, image = await self._image(mark.installation, request, step)
         _must_start(request, image)
+        self.versions.made(mark.whose, mark.hash, image.id)
         step("created", "")
         network = await self._network(mark.installation, request)
         body = await self._body(name, mark.installation, request, (reference, image), network)

@@ -50,6 +50,11 @@ class Mark:
     files: int = 0
     """How many files it has in memory."""
 
+    @property
+    def whose(self) -> str:
+        """The server that it is a version of."""
+        return f"{self.installation}/{self.namespace}/{self.server}"
+
 
 def mark_of(request: InstanceRequest, installation: str) -> Mark:
     """The mark that a container for this request carries."""

@@ -30,6 +30,7 @@ from toolkeeper.node.image_record import ImageRecord
 from toolkeeper.node.images import Credentials, Images
 from toolkeeper.node.networks import Networks
 from toolkeeper.node.runtime import ByteStream, Capacity, Seen, Sight, Step, Usage
+from toolkeeper.node.version_record import VersionRecord
 from toolkeeper.planning.observed import DockerState
 from toolkeeper.reconcile.ports import InstanceRequest
 
@@ -54,8 +55,11 @@ class DockerRuntime:
         self._peers = peers = Peers(engine, networks)
         bases = {"pypi": settings.python_bases, "npm": settings.node_bases}
         self._builds = builds = Builds(engine, images, settings.run / ".builds", bases, settings.environment)
-        self._launch = Launch(engine, images, builds, networks, volumes, files, peers, watch)
-        self._host = Host(engine, images, networks, files, watch, clock, settings.keep_images_seconds)
+        versions = VersionRecord(settings.state / "versions.json")
+        self._launch = Launch(engine, images, builds, networks, volumes, files, peers, watch, versions)
+        self._host = Host(
+            engine, images, networks, files, watch, versions, clock, settings.keep_images_seconds
+        )
         self._meter = Meter()
 
     @property
@@ -88,6 +92,13 @@ class DockerRuntime:
         containers.
         """
         await self._host.leave(installation)
+
+    async def collect(self, now: float) -> tuple[str, ...]:
+        """Remove the images that this node brought and no server needs, nor may go back to. Returns their names.
+
+        Happens by itself every hour; `now` in Unix seconds.
+        """
+        return await self._host.collect(now)
 
     async def aclose(self) -> None:
         await self._host.aclose()

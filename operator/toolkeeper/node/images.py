@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from docker import auth
 
-from toolkeeper.errors import NotFound, Refused, Unreachable
+from toolkeeper.errors import Conflict, NotFound, Refused, Unreachable
 from toolkeeper.node.docker_engine import Engine, reason_of
 from toolkeeper.node.docker_streams import json_lines
 from toolkeeper.node.image_record import ImageRecord
@@ -133,18 +133,17 @@ class Images:
     async def _discard(self, id: str, reference: str) -> bool:
         try:
             found = await self.engine.call(self.engine.api.inspect_image, id)
-            # By name where there is one: another name of the same image belongs to somebody else.
-            names = found["RepoTags"] + found["RepoDigests"]
-            target = next((name for name in names if name == reference), id)
-            await self.engine.wait(self.engine.api.remove_image, target)
+            target = ours_to_remove(found, reference)
+            if target is not None:
+                await self.engine.wait(self.engine.api.remove_image, target)
         except NotFound:
             self.record.removed(id)
             return False
-        except Refused:
+        except (Refused, Conflict):  # a container was made of it meanwhile
             return False
         self.record.removed(id)
         self.forget()
-        return True
+        return target is not None
 
     async def _pull(self, reference: str, credentials: Credentials, step: Step) -> None:
         step("pulling", "")
@@ -175,6 +174,19 @@ class Images:
         registry, _ = auth.resolve_repository_name(reference.partition("@")[0])
         header = auth.get_config_header(self.engine.api, registry)
         return {"X-Registry-Auth": header.decode()} if header else {}
+
+
+def ours_to_remove(found: Json, reference: str) -> str | None:
+    """The name or id by which an image goes that we brought as `reference`; None if only others use it by now.
+
+    By our name where it has one: another name of the same image belongs to somebody else.
+    """
+    tags, digests = found.get("RepoTags") or [], found.get("RepoDigests") or []
+    if reference in (*tags, *digests):
+        return reference
+    repository = repository_of(reference)
+    theirs = tags or any(repository_of(each) != repository for each in digests)
+    return None if theirs else str(found["Id"])
 
 
 @dataclass
@@ -212,8 +224,7 @@ def facts_of(found: Json, reference: str) -> ImageFacts:
     """From Docker's `image inspect`."""
     config = found.get("Config") or {}
     labels = config.get("Labels") or {}
-    repository = reference.partition("@")[0]
-    repository = repository.removesuffix(f":{_tag(repository)}")
+    repository = repository_of(reference)
     digests = dict(each.split("@", 1) for each in found.get("RepoDigests") or ())
     pinned = reference.partition("@")[2]
     return ImageFacts(
@@ -241,6 +252,12 @@ def pull_error(reference: str, text: str, *, anonymous: bool) -> Refused | Unrea
             else " (with the pullSecretRef's user)"
         )
     return Refused(f"{reference} cannot be pulled{hint}: {text}", reason=reason)
+
+
+def repository_of(reference: str) -> str:
+    """An image's name without its tag and digest."""
+    named = reference.partition("@")[0]
+    return named.removesuffix(f":{_tag(named)}")
 
 
 def _tag(reference: str) -> str:

@@ -14,7 +14,7 @@ NEEDS: tuple[tuple[str, str, Asked], ...] = (
     ("spec.resources.memory", "memory", lambda spec: True),
     ("spec.resources.cpu", "cpu", lambda spec: True),
     ("spec.resources.pids", "pids", lambda spec: True),
-    ("spec.security (capabilities)", "capabilities", lambda spec: spec.security.profile != "permissive"),
+    ("spec.security (capabilities)", "capabilities", lambda spec: True),
     (
         "spec.security (read-only root)",
         "read-only-root",

@@ -19,7 +19,7 @@ from toolkeeper.planning.history import record
 from toolkeeper.planning.lifecycle import Stage
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.repair import persisting_drift
-from toolkeeper.planning.situation import Mood, Situation, Verdict
+from toolkeeper.planning.situation import Mood, Situation, Verdict, ends_for_good
 from toolkeeper.planning.toolpins import blocked
 from toolkeeper.resources.conditions import find
 from toolkeeper.resources.mcpserver import RolloutRecord, ServerMemory
@@ -156,8 +156,7 @@ def exited(s: Situation) -> Verdict:
 
 def stays_ended(s: Situation, container: Container) -> bool:
     """Whether the restart policy wants a process that ended to stay so."""
-    policy = s.spec.restart_policy
-    return policy == "Never" or (policy == "OnFailure" and container.exit_code == 0)
+    return ends_for_good(s.spec, container)
 
 
 def start(s: Situation, container: Container) -> Verdict:

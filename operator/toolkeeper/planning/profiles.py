@@ -18,10 +18,11 @@ PROFILES: Mapping[Profile, Hardening] = {
         tmpfs=(),
         user="",
     ),
-    # What plain `docker run` gives; limits on processes, files and logs stay.
+    # What plain `docker run` gives, but for raw sockets, with which one container could pass for another on their
+    # bridge; limits on processes, files and logs stay.
     "permissive": Hardening(
         profile="permissive",
-        cap_drop=(),
+        cap_drop=("NET_RAW",),
         no_new_privileges=False,
         read_only_root=False,
         tmpfs=(),
@@ -37,6 +38,7 @@ def hardening(security: Security) -> Hardening:
     user = preset.user if security.run_as_user is None else f"{security.run_as_user}:{security.run_as_user}"
     return replace(
         preset,
+        cap_drop=() if "ALL" in added else tuple(each for each in preset.cap_drop if each not in added),
         cap_add=tuple(sorted(added)),
         read_only_root=preset.read_only_root and not security.writable_root,
         user=user,

@@ -225,6 +225,10 @@ def survey(
 def _stage(container: Container | None, server: MCPServer, elapsed: float) -> Stage:
     if container is None:
         return Stage.ABSENT
+    gone = container.error_reason == "FilesUnavailable" and container.state == "exited"
+    if gone and ends_for_good(server.spec, container):
+        # It had done its work before its files went with a reboot, and is not wanted again.
+        return Stage.EXITED
     status = server.status
     stood = (
         container.handshake is None
@@ -234,6 +238,12 @@ def _stage(container: Container | None, server: MCPServer, elapsed: float) -> St
     )
     lived_down = _lived_down(container, status.memory)
     return stage(container, server.spec.health, elapsed, stood=stood, lived_down=lived_down)
+
+
+def ends_for_good(spec: MCPServerSpec, container: Container) -> bool:
+    """Whether the restart policy wants a process that ended to stay so."""
+    policy = spec.restart_policy
+    return policy == "Never" or (policy == "OnFailure" and container.exit_code == 0)
 
 
 def _lived_down(container: Container, memory: ServerMemory) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,7 +54,7 @@ class WithLocalToolbox:
                     "namespace": LOCAL.namespace,
                     "uid": f"local-{endpoint}"[:64],
                     "resourceVersion": "1",
-                    "creationTimestamp": (clock or SystemClock()).now(),
+                    "creationTimestamp": _since(token_file) or (clock or SystemClock()).now(),
                 },
                 "spec": {
                     "endpoint": endpoint,
@@ -129,6 +130,14 @@ class WithLocalToolbox:
             await self.inner.get(key)
             return False
         return True
+
+
+def _since(token_file: Path) -> datetime | None:
+    """When this machine's node first ran, which is when it made its token: the same for every process that asks."""
+    try:
+        return datetime.fromtimestamp(int(token_file.stat().st_mtime), UTC)
+    except OSError:
+        return None
 
 
 def _kept(file: Path) -> dict[str, Any]:
