@@ -91,7 +91,7 @@ def test_no_more_than_five_edits_are_told_one_by_one() -> None:
     assert said.endswith("; and 3 more")
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0"), max_size=300), max_size=20))
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=300), max_size=20))
 def test_what_is_told_is_one_short_line(args: list[str]) -> None:
     said = told(edited({"args": ["x"]}, {"args": args}))
     assert len(said) < 1000
