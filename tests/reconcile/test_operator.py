@@ -53,6 +53,16 @@ async def test_the_finalizer_is_there_before_the_container() -> None:
 
 
 @in_virtual_time
+async def test_a_finalizer_that_was_taken_away_comes_back_while_there_is_a_container() -> None:
+    async with Rig().running(make_server()) as rig:
+        await rig.store.set_finalizer(await rig.server(), present=False)
+        assert (await rig.server()).metadata.finalizers == ()
+        await asyncio.sleep(600.0)
+        assert (await rig.server()).metadata.finalizers == (FINALIZER,)
+        assert len(rig.done("create")) == 1
+
+
+@in_virtual_time
 async def test_at_rest_nothing_is_written_and_nobody_is_called() -> None:
     async with Rig().running(make_server(), make_server("other")) as rig:
         actions, version, events = len(rig.actions), rig.store._version, len(rig.store.events)

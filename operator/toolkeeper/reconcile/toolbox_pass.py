@@ -118,8 +118,8 @@ class ToolboxPass:
         if decision.toolbox is not None:
             written.append(decision.toolbox)
         await _each(self._write_status(each, notes) for each in written)
-        first = {step.server: step for step in decision.plan.steps if step.verb == "create"}
-        await _each(self._hold(key, notes) for key in first if key not in notes.dropped)
+        held = _with_containers(world, decision)
+        await _each(self._hold(key, notes) for key in held if key not in notes.dropped)
         await _each(self._release(key, notes) for key in decision.released if key not in notes.dropped)
 
     async def _write_status(self, resource: Resource, notes: _Notes) -> None:
@@ -136,9 +136,9 @@ class ToolboxPass:
             self.wrote(stored)
 
     async def _hold(self, key: Key, notes: _Notes) -> None:
-        """Our finalizer, before the first create: whatever is deleted from now on, is cleaned up."""
+        """Our finalizer, before the first create, and where it was taken away: whatever is deleted is cleaned up."""
         server = notes.servers[key]
-        if FINALIZER in server.metadata.finalizers:
+        if FINALIZER in server.metadata.finalizers or server.metadata.deletion_timestamp is not None:
             return
         try:
             stored = await self.store.set_finalizer(server, present=True)
@@ -274,6 +274,14 @@ class ToolboxPass:
 
 SHORTEST_WAKE = 0.25
 """Seconds: looking again sooner would be polling."""
+
+
+def _with_containers(world: World, decision: Decision) -> set[Key]:
+    """The servers of this pass that get a container now, or have one here: also one that an earlier operator made."""
+    created = {step.server for step in decision.plan.steps if step.verb == "create"}
+    there = world.observation.containers if isinstance(world.observation, Snapshot) else ()
+    adopted = {Key("MCPServer", each.namespace, each.server) for each in there}
+    return created | (adopted & {each.server.key for each in world.servers})
 
 
 async def _each(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
