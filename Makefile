@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS   ?=
+BASE   ?=
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -62,6 +63,10 @@ bench: .venv/.dev ## every benchmark in tests/benchmarks, one after the other
 crds: .venv/.ready ## write crds/, the chart's copies and the editors' JSON Schemas from the models
 	$(BIN)/toolkeeper crds
 	cp crds/*.yaml helm/toolkeeper/files/crds/
+
+.PHONY: image
+image: .venv/.dev ## build the container image of all programs (BASE=…: on another base image)
+	@cd tests && ../$(BIN)/python -m services.image '$(BASE)'
 
 .PHONY: lock
 lock: .venv/.dev ## pin every dependency, with hashes, in the two lock files
