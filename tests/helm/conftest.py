@@ -1,15 +1,17 @@
-"""The chart, as Helm renders it."""
+"""The chart: as Helm renders it, and installed on an API server of its own."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from helm.hands import Cluster
+from services import apiserver
 from services.helm import helm
 
 CHART = Path(__file__).parents[2] / "helm" / "toolkeeper"
@@ -72,3 +74,59 @@ def refusal(values: Json) -> str:
     done = helm("template", "tk", str(CHART), "-f", "-", given=json.dumps(values))
     assert done.returncode != 0, "these values are taken"
     return done.stderr
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server of its own: others bring our definitions themselves, and Helm takes over what is its own only."""
+    with apiserver.running(tmp_path_factory.mktemp("helm-apiserver")) as server:
+        yield Cluster(server, tmp_path_factory.mktemp("helm"))
+
+
+class Release:
+    """The chart as release `tk` in the namespace `tools`."""
+
+    NAMESPACE = "tools"
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def install(self, values: Json | None = None, *, chart: Path = CHART) -> str:
+        """Install or upgrade it. Returns what Helm says."""
+        done = self.cluster.helm(
+            "upgrade", "--install", "tk", str(chart), "-n", self.NAMESPACE, "--create-namespace", "-f", "-",
+            given=json.dumps(values or {}),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def uninstall(self, *options: str) -> tuple[int, str]:
+        """Helm's exit code, and what it says."""
+        done = self.cluster.helm("uninstall", "tk", "-n", self.NAMESPACE, *options)
+        return done.returncode, done.stdout + done.stderr
+
+    def left(self) -> list[str]:
+        """What there is of the release, but for definitions."""
+        kinds = ("deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,"
+                 "poddisruptionbudgets,networkpolicies,jobs")  # fmt: skip
+        selector = "app.kubernetes.io/instance=tk"
+        return self.cluster.kubectl("get", kinds, "-A", "-l", selector, "-o", "name").split()
+
+
+@pytest.fixture
+def release(cluster: Cluster) -> Iterator[Release]:
+    """The release, not yet installed; nothing of it stays but the definitions."""
+    release = Release(cluster)
+    yield release
+    release.uninstall("--no-hooks")
+    for kind in ("mcpservers", "toolboxes", "agentconnections"):
+        path = f"/apis/toolkeeper.dev/v1alpha1/{kind}"
+        for each in (cluster.get(path) or {"items": []})["items"]:
+            where, name = each["metadata"]["namespace"], each["metadata"]["name"]
+            cluster.kubectl(
+                "-n", where, "patch", kind, name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}'
+            )
+            cluster.kubectl("-n", where, "delete", kind, name, "--ignore-not-found")
+    for left in release.left():
+        if "/tk-" in left:
+            cluster.kubectl("-n", release.NAMESPACE, "delete", left, "--ignore-not-found", check=False)

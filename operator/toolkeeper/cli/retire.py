@@ -28,6 +28,10 @@ an operator that is installed again finds them.
     "--deployment", default="", metavar="NAME", help="The operator's Deployment, which is scaled to 0 first."
 )
 @click.option(
+    "--wait", "patience", type=click.IntRange(min=0), default=60, show_default=True, metavar="SECONDS",
+    help="How long objects that are being deleted may take to go.",
+)  # fmt: skip
+@click.option(
     "--abandon", is_flag=True,
     help="Let go, too, of objects that are being deleted; what still runs for them must be removed by hand.",
 )  # fmt: skip
@@ -44,6 +48,7 @@ an operator that is installed again finds them.
 def retire_command(
     namespaces: tuple[str, ...],
     deployment: str,
+    patience: int,
     abandon: bool,
     kubeconfig: Path | None,
     context: str,
@@ -55,4 +60,4 @@ def retire_command(
     from toolkeeper.wiring.retiring import retire  # noqa: PLC0415 – not needed for --help
 
     choice = ClusterChoice(kubeconfig, context, tuple(sorted(set(namespaces))), operator_namespace, identity)
-    run(retire(choice, deployment, click.echo, abandon=abandon))
+    run(retire(choice, deployment, click.echo, patience=patience, abandon=abandon))

@@ -11,12 +11,14 @@ from toolkeeper.stores.identity import random_uid
 from toolkeeper.stores.kubernetes.api import Api
 from toolkeeper.stores.kubernetes.election import ElectedLease
 from toolkeeper.stores.kubernetes.lease import LeaseObject
-from toolkeeper.stores.kubernetes.retirement import Deployment, Retirement
+from toolkeeper.stores.kubernetes.retirement import Deployment, Patience, Retirement
 from toolkeeper.wiring.cluster import login_of
 from toolkeeper.wiring.places import ClusterChoice
 
 
-async def retire(choice: ClusterChoice, deployment: str, say: Callable[[str], None], *, abandon: bool) -> int:
+async def retire(
+    choice: ClusterChoice, deployment: str, say: Callable[[str], None], *, patience: float, abandon: bool
+) -> int:
     """Stop that Deployment (if one is named) and let go of all objects. Returns how many. Raises as Retirement does."""
     login, clock = login_of(choice), SystemClock()
     home = choice.home or str(login().default_namespace or "default")
@@ -26,6 +28,8 @@ async def retire(choice: ClusterChoice, deployment: str, say: Callable[[str], No
     lease = ElectedLease(LeaseObject(api, home, clock=clock), holder, clock=clock, random=rng)
     stopped = Deployment(home, deployment) if deployment else None
     try:
-        return await Retirement(api, lease, choice.namespaces, say, stopped, abandon=abandon).run()
+        return await Retirement(
+            api, lease, choice.namespaces, say, stopped, abandon=abandon, patience=Patience(patience)
+        ).run()
     finally:
         await api.aclose()
