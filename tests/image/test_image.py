@@ -24,8 +24,9 @@ def built(docker_engine: docker.DockerClient, base_python: str) -> Iterator[str]
     settings = os.environ | {"npm_config_marked": MARK}
     before = docker_engine.images.list(NAME)
     yield image.build(docker_engine, base_python, name=NAME, environment=settings)
+    newest = docker_engine.images.get(NAME).id
     for old in before:
-        if old.id not in {each.id for each in docker_engine.images.list(NAME)}:
+        if old.id is not None and old.id != newest:
             docker_engine.images.remove(old.id)
 
 
