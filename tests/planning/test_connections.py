@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from toolkeeper.planning.connections import connection
+from toolkeeper.planning.connections import Answer, connection
 from toolkeeper.planning.decide import decide
 from toolkeeper.resources.agentconnection import AgentConnection, AgentConnectionSpec
 from toolkeeper.resources.conditions import find
@@ -117,6 +117,15 @@ def test_nothing_is_said_to_be_enforced_or_ready_before_a_gateway_runs() -> None
     assert said(found, "Enforced") == ("False", "NoGateway")
     assert said(found, "Ready") == ("False", "NoGateway")
     assert found.status.endpoint == ""
+
+
+def test_what_is_known_of_the_token_is_said_and_is_no_grant() -> None:
+    taken: Answer = ("False", "TokenSecretTaken", "it is somebody else's")
+    found = connection(connected(), [ready()], [make_toolbox(agents=("*",))], NOW, taken)
+    assert said(found, "TokenIssued") == ("False", "TokenSecretTaken")
+    found = connection(found, [ready()], [make_toolbox(agents=("*",))], NOW, ("True", "Issued", ""))
+    assert said(found, "TokenIssued") == ("True", "Issued")
+    assert said(found, "Enforced") == said(found, "Ready") == ("False", "NoGateway")
 
 
 def test_a_connection_that_did_not_change_is_the_very_same_object() -> None:

@@ -13,6 +13,7 @@ from toolkeeper.clock import Clock
 from toolkeeper.errors import ToolkeeperError
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.reconcile.ports import Change, Claim, InstanceRequest, Resource
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
 from toolkeeper.stores.memory import MemoryStore
@@ -154,6 +155,11 @@ class WatchedStore(MemoryStore):
         if not present and isinstance(current, MCPServer) and current.metadata.uid == resource.metadata.uid:
             self.oracles.releasing(current, self.loop.time())
         return await super().set_finalizer(resource, present=present)
+
+    async def issue_token(self, connection: AgentConnection) -> bool:
+        made = await super().issue_token(connection)
+        self.oracles.writes[f"token {connection.metadata.name}"] += made
+        return made
 
     async def emit(self, event: Event) -> None:
         self.oracles.writes[f"event {event.key.name}"] += 1

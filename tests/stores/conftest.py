@@ -39,12 +39,13 @@ def toolbox(name: str = "here") -> Toolbox:
     return Toolbox.model_validate({"metadata": {"name": name}, "spec": {"endpoint": "https://host:30000"}})
 
 
-def connection(name: str = "alice-time") -> AgentConnection:
-    """An AgentConnection as its author declares it."""
+def connection(name: str = "alice-time", *, token: str | None = None) -> AgentConnection:
+    """An AgentConnection as its author declares it; `token` names the secret of its token."""
+    named = {"tokenSecretRef": token} if token else {}
     return AgentConnection.model_validate(
         {
             "metadata": {"name": name},
-            "spec": {"agent": "alice", "serverRef": "time", "tools": {"allow": ["*"]}},
+            "spec": {"agent": "alice", "serverRef": "time", "tools": {"allow": ["*"]}, **named},
         }
     )
 

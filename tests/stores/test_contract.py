@@ -8,8 +8,9 @@ from contextlib import suppress
 import pytest
 
 from stores.conftest import Source, connection, reported, server, toolbox
-from toolkeeper.errors import Conflict, NotFound
+from toolkeeper.errors import Conflict, NotFound, Refused
 from toolkeeper.reconcile.ports import Change, Store
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.conditions import condition
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
@@ -321,3 +322,50 @@ class TestTheRest:
 
     async def test_an_event_can_be_recorded_of_any_object(self, source: Source) -> None:
         await source.store.emit(Event(TIME, "Normal", "Created", "created tk_x_default_time_12345678"))
+
+
+class TestTokens:
+    """A store keeps tokens for agents, or says that it does not; each in its own tests."""
+
+    async def test_asking_again_makes_no_second_token(self, source: Source) -> None:
+        await source.put(connection())
+        told = [await issued(source.store, await found_connection(source.store)) for _ in range(3)]
+        assert told in (["made", "there", "there"], ["TokensNotKept"] * 3)
+
+    async def test_one_name_is_the_token_of_one_connection(self, source: Source) -> None:
+        first, second = connection("one", token="shared"), connection("two", token="shared")
+        for each in (first, second):
+            await source.put(each)
+        told = [
+            await issued(source.store, await found_connection(source.store, each.key))
+            for each in (first, second, first)
+        ]
+        assert told in (["made", "TokenSecretTaken", "there"], ["TokensNotKept"] * 3)
+
+    async def test_no_server_can_ask_for_a_token(self, source: Source) -> None:
+        await source.put(connection())
+        await issued(source.store, await found_connection(source.store))
+        with pytest.raises((NotFound, Refused)):
+            await source.store.secret("default", connection().token_secret)
+
+    async def test_a_token_shows_in_no_listing(self, source: Source) -> None:
+        await source.put(connection())
+        before = await found_connection(source.store)
+        await issued(source.store, before)
+        assert await found_connection(source.store) == before
+
+
+async def found_connection(store: Store, key: Key | None = None) -> AgentConnection:
+    """The listed connection."""
+    wanted = key or connection().key
+    (resource,) = [each for each in (await store.list()).resources if each.key == wanted]
+    assert isinstance(resource, AgentConnection)
+    return resource
+
+
+async def issued(store: Store, resource: AgentConnection) -> str:
+    """`made`, `there`, or the reason for the refusal."""
+    try:
+        return "made" if await store.issue_token(resource) else "there"
+    except Refused as exc:
+        return exc.reason

@@ -6,11 +6,11 @@ import pytest
 
 from stores import test_contract as contract
 from stores.conftest import Source, server
-from stores.test_contract import TIME, TestStatus, TestTheRest, TestWatch, found
+from stores.test_contract import TIME, TestStatus, TestTheRest, TestTokens, TestWatch, found
 
 pytestmark = pytest.mark.anyio
 
-__all__ = ["TestStatus", "TestTheRest", "TestWatch"]
+__all__ = ["TestStatus", "TestTheRest", "TestTokens", "TestWatch"]
 
 
 class TestObjects(contract.TestObjects):

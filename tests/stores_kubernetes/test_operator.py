@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from random import Random
 
 import pytest
 
-from stores.conftest import server, toolbox
+from stores.conftest import connection, server, toolbox
 from stores_kubernetes.conftest import Cluster, Hand, Opening, until
 from toolkeeper.clock import SystemClock
 from toolkeeper.planning.world import Policy
@@ -89,6 +91,28 @@ async def test_a_server_is_deployed_changed_and_cleaned_up(
         await hand.drop(TIME)
         await until(lambda: seen(store) is None, within=30)
         assert host.of("default", "time") == []
+
+
+async def test_an_agent_gets_a_token_that_shows_nowhere_but_in_its_secret(
+    opening: Opening, hand: Hand, host: FakeToolbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = connection().key
+
+    def issued() -> bool:
+        found = store.believed(key)
+        return found is not None and is_true(found.status.conditions, "TokenIssued")
+
+    caplog.set_level("DEBUG")
+    async with opening() as store, operating(store, host, "one"):
+        await hand.put(toolbox())
+        await hand.put(server())
+        await hand.put(connection())
+        await until(issued, within=30)
+    secret = (await hand.client.get("/api/v1/namespaces/default/secrets/alice-time-token")).json()
+    token = base64.b64decode(secret["data"]["token"]).decode()
+    listed = await hand.client.get("/apis/events.k8s.io/v1/namespaces/default/events")
+    everywhere = [json.dumps(await hand.get(each)) for each in (key, TIME)] + [listed.text, caplog.text]
+    assert all(token not in text and secret["data"]["token"] not in text for text in everywhere)
 
 
 async def test_what_was_deleted_while_no_operator_ran_is_cleaned_up(

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from services.apiserver import ApiServer
-from stores.conftest import server
+from stores.conftest import connection, server
 from stores_kubernetes.conftest import Cluster, Hand, Opening, until
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import Refused, ToolkeeperError, Unreachable
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
 from toolkeeper.resources.meta import Key
@@ -42,7 +43,7 @@ RULES: list[dict[str, Any]] = [
         "resources": [f"{each}/finalizers" for each in KINDS],
         "verbs": ["update"],
     },
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
     {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create"]},
@@ -162,6 +163,11 @@ async def test_everything_the_operator_does_is_within_its_rights(
     assert isinstance(found, MCPServer)
     await store.write_status(active(found))
     await store.secret("default", "slack")
+    await hand.put(connection())
+    await until(lambda: store.believed(connection().key))
+    granted = store.believed(connection().key)
+    assert isinstance(granted, AgentConnection)
+    assert [await store.issue_token(granted) for _ in range(2)] == [True, False]
     for _ in range(2):
         await store.emit(Event(TIME, "Normal", "Created", "created", uid=found.metadata.uid))
     await installation_of(store.api, "default")

@@ -13,7 +13,9 @@ local function health(status, kind)
 end
 
 if says("Stalled", "True") then return health("Degraded", "Stalled") end
-if says("SecretsResolved", "False") then return health("Degraded", "SecretsResolved") end
+if says("SecretsResolved", "False") and said["SecretsResolved"].reason == "SecretMissing" then
+  return health("Degraded", "SecretsResolved")
+end
 if says("Paused", "True") then return health("Suspended", "Paused") end
 if says("Reconciling", "True") then return health("Progressing", "Reconciling") end
 if says("Ready", "True") then return health("Healthy", "Ready") end

@@ -20,11 +20,11 @@ what is never used.
   verbs: [create, patch]
 {{- end }}
 
-{{/* Where Secrets may be used. */}}
+{{/* Where Secrets may be used, and the tokens of agents are kept. RBAC cannot limit a create to names. */}}
 {{- define "toolkeeper.secretRules" -}}
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get]
+  verbs: [get, create]
 {{- end }}
 
 {{/* Where the operator itself runs: the election, the name of the installation, the key of its digests. */}}

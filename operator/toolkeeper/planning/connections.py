@@ -19,9 +19,16 @@ NO_GATEWAY = "no gateway runs on the toolbox yet, so nothing is granted and noth
 
 
 def connection(
-    resource: AgentConnection, servers: Sequence[MCPServer], toolboxes: Sequence[Toolbox], now: datetime
+    resource: AgentConnection,
+    servers: Sequence[MCPServer],
+    toolboxes: Sequence[Toolbox],
+    now: datetime,
+    token: Answer | None = None,
 ) -> AgentConnection:
-    """The connection with its new status; the very same object when nothing changed."""
+    """The connection with its new status; the very same object when nothing changed.
+
+    `token` says whether the agent's token is there; None where it is not to have one.
+    """
     generation = resource.metadata.generation
     meant = _meant(resource, servers)
     tools = tuple(sorted({tool for server in meant for tool in granted(resource, server)}))
@@ -30,6 +37,7 @@ def connection(
         Said("ServerReady", *_server_ready(resource, meant), generation),
         Said("Authorized", *authorized, generation),
         Said("ToolsResolved", *_tools_resolved(meant, tools), generation),
+        *([Said("TokenIssued", *token, generation)] if token is not None else []),
         Said("Enforced", "False", "NoGateway", NO_GATEWAY, generation),
     ]
     if resource.spec.active:

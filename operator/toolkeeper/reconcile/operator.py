@@ -28,6 +28,7 @@ from toolkeeper.reconcile.planner import Planner
 from toolkeeper.reconcile.ports import Change, Lease, Resource, Store, ToolboxClient
 from toolkeeper.reconcile.recorder import Recorder, Telemetry
 from toolkeeper.reconcile.statuses import Statuses, binds
+from toolkeeper.reconcile.tokens import LOOK_EVERY
 from toolkeeper.reconcile.toolbox_pass import Result, ToolboxPass
 from toolkeeper.reconcile.workqueue import Priority, WorkQueue
 from toolkeeper.resources.mcpserver import MCPServer
@@ -266,6 +267,8 @@ class Operator:
 
     async def _connection(self, key: Key) -> Result:
         connection = self._inventory.connections.get(key)
+        if connection is not None and connection.spec.active:
+            self._queue.add(key, Priority.RESYNC, after=jittered(LOOK_EVERY, self._rng))
         expires = None if connection is None else connection.spec.expires_at
         if expires is not None:
             # The wall clock may jump: a long wait is cut into short ones.

@@ -10,6 +10,7 @@ from typing import Protocol
 from toolkeeper.planning import connections, desired, placement
 from toolkeeper.planning import decide as deciding
 from toolkeeper.planning import unplaced as nowhere
+from toolkeeper.planning.connections import Answer
 from toolkeeper.planning.desired import Rendered
 from toolkeeper.planning.observed import Observation
 from toolkeeper.planning.placement import Placement
@@ -58,6 +59,7 @@ class Connect(Protocol):
         servers: Sequence[MCPServer],
         toolboxes: Sequence[Toolbox],
         now: datetime,
+        token: Answer | None,
         /,
     ) -> AgentConnection: ...
 

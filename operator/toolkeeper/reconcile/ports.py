@@ -88,6 +88,14 @@ class Store(Protocol):
         """Read a secret now. Raises NotFound, Refused (not marked for use), Unreachable."""
         ...
 
+    async def issue_token(self, connection: AgentConnection) -> bool:
+        """Make sure that the agent of this very connection (by uid) has a token, in the secret `token_secret`.
+
+        Returns whether it was made now. What somebody else keeps under that name is neither read nor replaced. Raises
+        Refused (it is somebody else's; not allowed; this store keeps no tokens), NotFound, Unreachable.
+        """
+        ...
+
     async def emit(self, event: Event) -> None:
         """Record an event. Best effort: raises nothing but cancellation."""
         ...

@@ -15,6 +15,7 @@ from toolkeeper.planning.world import Decision, World
 from toolkeeper.reconcile.executor import Outcome
 from toolkeeper.reconcile.inventory import Difference
 from toolkeeper.reconcile.ports import Resource
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.conditions import find
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer
@@ -90,6 +91,10 @@ class Recorder:
         """An event was emitted."""
         self._metrics.events.labels(event.reason).inc()
         self._log.info("event", **_names(event.key), reason=event.reason, message=event.message)
+
+    def issued(self, connection: AgentConnection) -> None:
+        """An agent was given a token."""
+        self._act("issue-token", connection.key, "its agent had none")
 
     def released(self, server: MCPServer) -> None:
         """A deleted server was let go."""

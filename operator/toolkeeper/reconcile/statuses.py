@@ -9,6 +9,7 @@ from toolkeeper.reconcile.inventory import Inventory
 from toolkeeper.reconcile.planner import Planner
 from toolkeeper.reconcile.ports import Resource, Store
 from toolkeeper.reconcile.recorder import Recorder
+from toolkeeper.reconcile.tokens import Tokens
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.conditions import is_true
 from toolkeeper.resources.mcpserver import MCPServer
@@ -30,6 +31,7 @@ class Statuses:
     ) -> None:
         self._store, self._inventory, self._homes = store, inventory, homes
         self._planner, self._recorder, self._clock = planner, recorder, clock
+        self._tokens = Tokens(store, recorder, clock)
 
     async def server(self, key: Key) -> bool:
         """Of a server that is placed nowhere. Returns False when our version of it is out of date."""
@@ -44,11 +46,13 @@ class Statuses:
         """Of a connection. Returns False when our version of it is out of date."""
         connection = self._inventory.connections.get(key)
         if connection is None:
+            self._tokens.forget(key)
             return True
+        token = await self._tokens.answer(connection)
         servers, toolboxes = self._inventory.servers.values(), self._inventory.toolboxes.values()
         now = self._clock.now()
         return await self._write(
-            connection, self._planner.connection(connection, tuple(servers), tuple(toolboxes), now)
+            connection, self._planner.connection(connection, tuple(servers), tuple(toolboxes), now, token)
         )
 
     async def _write(self, before: Resource, after: Resource) -> bool:

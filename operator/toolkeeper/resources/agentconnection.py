@@ -135,3 +135,8 @@ class AgentConnection(Model):
     @property
     def key(self) -> Key:
         return Key("AgentConnection", self.metadata.namespace, self.metadata.name)
+
+    @property
+    def token_secret(self) -> str:
+        """Name of the secret that holds the agent's token."""
+        return self.spec.token_secret_ref or f"{self.metadata.name}-token"

@@ -17,6 +17,8 @@ RESTARTED_AT: Final = f"{GROUP}/restartedAt"
 """Annotation: any change of its (opaque) value restarts the server, like `kubectl rollout restart`."""
 FORCE_DELETE: Final = f"{GROUP}/force-delete"
 """Annotation `"true"`: give up cleaning on an unreachable toolbox and let the object go."""
+AGENT_TOKEN: Final = f"{GROUP}/agent-token"
+"""Label of the Secrets that Toolkeeper made for agents: the name of the AgentConnection."""
 CREDENTIAL: Final = f"{GROUP}/credential"
 """Label `"true"`: resources may use this Secret. Without it, whoever may write an MCPServer could read every Secret."""
 

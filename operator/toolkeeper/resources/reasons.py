@@ -37,6 +37,7 @@ _FINE: Final = {
     "Completed": "Nothing to do; it ended without error and restartPolicy keeps it so.",
     "Deleted": _NOTHING,
     "Fingerprint": _NOTHING,
+    "Issued": _NOTHING,
     "LocalSocket": _NOTHING,
     "Loopback": _NOTHING,
     "NothingLeft": _NOTHING,
@@ -161,6 +162,7 @@ _TERMINAL: Final = {
     "SourceUnsupported": "Name an image or a package instead; catalog and remote are not deployed yet.",
     "StdoutNoise": "Let the server log to stderr; with stdio only protocol messages may go to stdout.",
     "TooLarge": "Make env, args and files smaller; together they are more than the toolbox accepts.",
+    "TokenSecretTaken": "Name another Secret in spec.tokenSecretRef, or delete the one that is there.",
     "ToolboxDeleting": "Choose another Toolbox.",
     "ToolboxDraining": "End the drain (spec.drain: false), or choose another Toolbox.",
     "ToolboxNotFound": "Declare that Toolbox, or correct spec.toolboxRef.",
@@ -188,6 +190,7 @@ _ADVISORY: Final = {
     "Stopped": "Set spec.running to true to start it again.",
     "StoppedOnRequest": "Set spec.running to true to start it again.",
     "StoppedOutside": "Set spec.running to false if it should stay stopped; it is started again.",
+    "TokensNotKept": "Nothing to do; only a store on Kubernetes keeps tokens for agents.",
     "ToolsChanged": "Review the tools, then set spec.tools.approved to status.toolsHash, or run toolkeeper rollback.",
     "ToolsDrifted": "Review the tools, then set spec.tools.approved to status.toolsHash, or run toolkeeper rollback.",
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from toolkeeper.errors import NotFound, Refused
+from toolkeeper.resources.agentconnection import AgentConnection
 
 SAFE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 """Names that can be part of a path: no separator, no leading dot."""
@@ -88,6 +89,24 @@ def not_found(namespace: str, name: str, *, folder: Path | None, declarable: boo
         places.append(f"write its keys as files to {folder / namespace / name}/")
     places.append(f"set {PREFIX}{_shouted(name)}_<KEY>")
     return NotFound(f"there is no secret {namespace}/{name}: " + ", or ".join(places))
+
+
+def token_secret_taken(connection: AgentConnection) -> Refused:
+    """The error about a secret of somebody else where the agent's token should be."""
+    where = f"{connection.metadata.namespace}/{connection.token_secret}"
+    return Refused(
+        f"the secret {where} is there and was not made for this connection, so it is neither read nor replaced: "
+        "name another one in spec.tokenSecretRef, or delete it",
+        reason="TokenSecretTaken",
+    )
+
+
+def no_tokens() -> Refused:
+    """The error of a store that has no place for the tokens of agents."""
+    return Refused(
+        "this store keeps no tokens for agents: that needs Kubernetes, and a gateway that asks for them",
+        reason="TokensNotKept",
+    )
 
 
 def _is_key(file: Path) -> bool:

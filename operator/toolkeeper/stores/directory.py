@@ -18,10 +18,11 @@ import watchfiles
 from toolkeeper.clock import Clock, SystemClock
 from toolkeeper.errors import Conflict, ToolkeeperError, Unreachable
 from toolkeeper.reconcile.ports import Change, Listing, Resource, Secret
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores import declared, journal, overrides, tree, versions
-from toolkeeper.stores.credentials import Layers
+from toolkeeper.stores.credentials import Layers, no_tokens
 from toolkeeper.stores.feed import Watch
 from toolkeeper.stores.identity import random_uid
 from toolkeeper.stores.judgement import Rules
@@ -175,6 +176,10 @@ class DirectoryStore:
                 reason="SecretUnreadable",
             )
         raise self._state.no_secret(namespace, name, declarable=True)
+
+    async def issue_token(self, connection: AgentConnection) -> bool:
+        """Raises Refused: this store keeps no tokens."""
+        raise no_tokens()
 
     async def emit(self, event: Event) -> None:
         """Record an event; one that cannot be written is dropped."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from toolkeeper.clock import Clock, SystemClock
 from toolkeeper.errors import Conflict, Invalid, NotFound
 from toolkeeper.reconcile.ports import Change, Listing, Resource, Secret
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox, ToolboxStatus
@@ -30,6 +31,7 @@ class Source(Protocol):
     async def write_status(self, resource: Resource) -> Resource: ...
     async def set_finalizer(self, resource: Resource, *, present: bool) -> Resource: ...
     async def secret(self, namespace: str, name: str) -> Secret: ...
+    async def issue_token(self, connection: AgentConnection) -> bool: ...
     async def emit(self, event: Event) -> None: ...
     async def events(self, key: Key | None = None, *, limit: int = 100) -> tuple[Any, ...]: ...
     async def aclose(self) -> None: ...
@@ -113,6 +115,9 @@ class WithLocalToolbox:
             return Secret({"token": self._token_file.read_text(encoding="utf-8").strip()})
         except OSError as exc:
             raise NotFound(f"the node's token {self._token_file} cannot be read: {exc.strerror}") from exc
+
+    async def issue_token(self, connection: AgentConnection) -> bool:
+        return await self.inner.issue_token(connection)
 
     async def emit(self, event: Event) -> None:
         await self.inner.emit(event)

@@ -9,10 +9,13 @@ from itertools import count
 from toolkeeper.clock import Clock, SystemClock
 from toolkeeper.errors import NotFound
 from toolkeeper.reconcile.ports import Change, Listing, Resource, Secret
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores import versions
+from toolkeeper.stores.credentials import token_secret_taken
 from toolkeeper.stores.feed import Feed, Watch
+from toolkeeper.stores.identity import random_token
 
 
 def numbered_uids() -> Callable[[], str]:
@@ -24,9 +27,16 @@ def numbered_uids() -> Callable[[], str]:
 class MemoryStore:
     """Objects, secrets and events of one process. Never fails; the same calls give the same results."""
 
-    def __init__(self, clock: Clock | None = None, new_uid: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        new_uid: Callable[[], str] | None = None,
+        new_token: Callable[[], str] = random_token,
+    ) -> None:
         self._clock = clock or SystemClock()
         self._new_uid = new_uid or numbered_uids()
+        self._new_token = new_token
+        self._tokens: dict[tuple[str, str], tuple[str, str]] = {}
         self._objects: dict[Key, Resource] = {}
         self._secrets: dict[tuple[str, str], Secret] = {}
         self._version = 0
@@ -86,6 +96,27 @@ class MemoryStore:
         except KeyError:
             raise NotFound(f"there is no secret {namespace}/{name}; declare it") from None
 
+    async def issue_token(self, connection: AgentConnection) -> bool:
+        """Give the agent a token if it has none. Raises Refused (the name is taken), NotFound."""
+        uid, where = connection.metadata.uid, (connection.metadata.namespace, connection.token_secret)
+        if self._current(connection.key).metadata.uid != uid:
+            raise NotFound(f"{connection.key} is another one now")
+        owner, _ = self._tokens.get(where, ("", ""))
+        if where in self._secrets or owner not in ("", uid):
+            raise token_secret_taken(connection)
+        if owner == uid:
+            return False
+        self._tokens[where] = (uid, self._new_token())
+        return True
+
+    def drop_token(self, namespace: str, name: str) -> None:
+        """Somebody deletes the secret of an agent's token."""
+        del self._tokens[namespace, name]
+
+    def token(self, namespace: str, name: str) -> str:
+        """The token in that secret. Raises KeyError."""
+        return self._tokens[namespace, name][1]
+
     def put_secret(self, namespace: str, name: str, values: Mapping[str, str]) -> None:
         """Create or rotate a secret."""
         self._secrets[namespace, name] = Secret(dict(values))
@@ -117,5 +148,6 @@ class MemoryStore:
 
     def _forget(self, key: Key) -> None:
         self._version += 1
-        del self._objects[key]
+        gone = self._objects.pop(key).metadata.uid
+        self._tokens = {where: held for where, held in self._tokens.items() if held[0] != gone}
         self._feed.publish([Change(key)])

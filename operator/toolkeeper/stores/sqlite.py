@@ -12,10 +12,11 @@ from typing import Self, TypeVar
 from toolkeeper.clock import Clock, SystemClock
 from toolkeeper.errors import NotFound, ToolkeeperError
 from toolkeeper.reconcile.ports import Change, Listing, Resource, Secret
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores import journal, objects, overrides
-from toolkeeper.stores.credentials import EnvironmentValues, Layers, file_values, not_found
+from toolkeeper.stores.credentials import EnvironmentValues, Layers, file_values, no_tokens, not_found
 from toolkeeper.stores.database import Database
 from toolkeeper.stores.feed import Feed, Watch
 from toolkeeper.stores.identity import random_uid
@@ -134,6 +135,10 @@ class SqliteStore:
         """What files and environment variables say of a secret, possibly nothing. Raises Refused."""
         files = {} if self._secrets_dir is None else file_values(self._secrets_dir, namespace, name)
         return Layers(files, EnvironmentValues(name, self._environment))
+
+    async def issue_token(self, connection: AgentConnection) -> bool:
+        """Raises Refused: this store keeps no tokens."""
+        raise no_tokens()
 
     async def emit(self, event: Event) -> None:
         """Record an event; one that cannot be written is dropped."""

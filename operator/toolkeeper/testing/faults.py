@@ -25,6 +25,7 @@ from toolkeeper.reconcile.ports import (
     Store,
     ToolboxClient,
 )
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.meta import Key
 
@@ -208,6 +209,9 @@ class FaultyStore:
 
     async def secret(self, namespace: str, name: str) -> Secret:
         return await self._process.read(lambda: self._reached(self._store.secret(namespace, name)))
+
+    async def issue_token(self, connection: AgentConnection) -> bool:
+        return await self._process.call("store", lambda: self._reached(self._store.issue_token(connection)))
 
     async def emit(self, event: Event) -> None:
         await self._process.read(lambda: self._store.emit(event))

@@ -23,6 +23,7 @@ from toolkeeper.reconcile.ports import (
     ToolboxClient,
 )
 from toolkeeper.reconcile.recorder import Telemetry
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
@@ -163,6 +164,9 @@ class _Frozen:
 
     async def secret(self, namespace: str, name: str) -> Secret:
         return await self._store.secret(namespace, name)
+
+    async def issue_token(self, connection: AgentConnection) -> bool:
+        return False
 
     async def emit(self, event: Event) -> None:
         """Nothing happened."""

@@ -17,6 +17,7 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
+ONLY_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 FIELD_MANAGER = "toolkeeper"
@@ -49,13 +50,15 @@ class Api:
         body: object = None,
         content_type: str = JSON,
         params: Mapping[str, str] | None = None,
+        accept: str = JSON,
     ) -> Json:
         """The answer's document. Raises Conflict, NotFound, Refused, Unreachable."""
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if data is not None else {})
         for attempt in range(1, ATTEMPTS + 1):
             await self._wait()
             try:
-                return await self._once(method, path, data, content_type, params)
+                return await self._once(method, path, data, headers, params)
             except TooBusy as exc:
                 self._not_before = asyncio.get_running_loop().time() + exc.retry_after
                 if attempt == ATTEMPTS:
@@ -102,11 +105,10 @@ class Api:
         method: Method,
         path: str,
         data: bytes | None,
-        content_type: str,
+        headers: Mapping[str, str],
         params: Mapping[str, str] | None,
     ) -> Json:
         session = self._opened()
-        headers = {"Accept": JSON} | ({"Content-Type": content_type} if data is not None else {})
         try:
             async with session.request(
                 method, self._server + path, data=data, headers=headers, params=params

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 from typing import Self
@@ -14,10 +14,12 @@ import structlog
 from toolkeeper.clock import Clock, SystemClock
 from toolkeeper.errors import Refused, ToolkeeperError, Unreachable
 from toolkeeper.reconcile.ports import Change, Listing, Resource, Secret
+from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.meta import FINALIZER, Key
 from toolkeeper.stores.feed import Feed, Watch
-from toolkeeper.stores.kubernetes import access, documents, secrets_of_users
+from toolkeeper.stores.identity import random_token
+from toolkeeper.stores.kubernetes import access, documents, secrets_of_users, tokens_of_agents
 from toolkeeper.stores.kubernetes.answers import Json
 from toolkeeper.stores.kubernetes.api import APPLY_PATCH, FIELD_MANAGER, JSON_PATCH, Api
 from toolkeeper.stores.kubernetes.beliefs import Beliefs
@@ -51,7 +53,7 @@ class Health:
 class KubernetesStore:
     """Fits `toolkeeper.reconcile.ports.Store`. Belongs to the event loop that opened it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that differs between programs and tests, all with a default
         self,
         *,
         login: access.Login = access.login,
@@ -61,11 +63,13 @@ class KubernetesStore:
         random: Random | None = None,
         list_every: float = LIST_EVERY,
         watch_seconds: float = WATCH_SECONDS,
+        new_token: Callable[[], str] = random_token,
     ) -> None:
         """`namespaces` None means the whole cluster. `identity` names this process in Events."""
         self.api = Api(login)
         self._namespaces = namespaces
         self._clock = clock or SystemClock()
+        self._new_token = new_token
         self._random = random or Random()  # noqa: S311 - spreads load, protects nothing
         self._list_every, self._watch_seconds = list_every, watch_seconds
         self._beliefs = Beliefs()
@@ -138,6 +142,10 @@ class KubernetesStore:
     async def secret(self, namespace: str, name: str) -> Secret:
         """The secret, read now. Raises NotFound, Refused (not marked, not allowed), Unreachable."""
         return await secrets_of_users.read(self.api, namespace, name)
+
+    async def issue_token(self, connection: AgentConnection) -> bool:
+        """Give the agent a token if it has none. Raises Refused (the name is taken, not allowed), Unreachable."""
+        return await tokens_of_agents.issue(self.api, connection, self._new_token)
 
     async def emit(self, event: Event) -> None:
         """Record an event, soon; when the cluster does not take it, it is dropped."""
