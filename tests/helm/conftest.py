@@ -13,8 +13,11 @@ import yaml
 from helm.hands import Cluster
 from services import apiserver
 from services.helm import helm
+from toolkeeper.testing.fake_runtime import FakeRuntime
+from toolkeeper.testing.nodes import TOKEN, node_in_a_thread
 
 CHART = Path(__file__).parents[2] / "helm" / "toolkeeper"
+KINDS = "/apis/toolkeeper.dev/v1alpha1"
 Json = dict[str, Any]
 
 
@@ -80,7 +83,10 @@ def refusal(values: Json) -> str:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An API server of its own: others bring our definitions themselves, and Helm takes over what is its own only."""
     with apiserver.running(tmp_path_factory.mktemp("helm-apiserver")) as server:
-        yield Cluster(server, tmp_path_factory.mktemp("helm"))
+        cluster = Cluster(server, tmp_path_factory.mktemp("helm"))
+        for name in ("blue", "green"):
+            cluster.kubectl("create", "namespace", name)
+        yield cluster
 
 
 class Release:
@@ -120,7 +126,7 @@ def release(cluster: Cluster) -> Iterator[Release]:
     yield release
     release.uninstall("--no-hooks")
     for kind in ("mcpservers", "toolboxes", "agentconnections"):
-        path = f"/apis/toolkeeper.dev/v1alpha1/{kind}"
+        path = f"{KINDS}/{kind}"
         for each in (cluster.get(path) or {"items": []})["items"]:
             where, name = each["metadata"]["namespace"], each["metadata"]["name"]
             cluster.kubectl(
@@ -130,3 +136,42 @@ def release(cluster: Cluster) -> Iterator[Release]:
     for left in release.left():
         if "/tk-" in left:
             cluster.kubectl("-n", release.NAMESPACE, "delete", left, "--ignore-not-found", check=False)
+
+
+@pytest.fixture
+def runtime() -> FakeRuntime:
+    """The runtime of the one host."""
+    runtime = FakeRuntime(features=frozenset({"images", "memory", "network"}))
+    runtime.gate.set()
+    return runtime
+
+
+@pytest.fixture
+def endpoint(runtime: FakeRuntime) -> Iterator[str]:
+    """Where its node listens."""
+    with node_in_a_thread(runtime) as url:
+        yield url
+
+
+def declare(cluster: Cluster, endpoint: str) -> None:
+    """A toolbox with its token, and one server on it."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "stringData": {"token": TOKEN},
+              "metadata": {"name": "here-token", "labels": {"toolkeeper.dev/credential": "true"}}}  # fmt: skip
+    toolbox = {"apiVersion": "toolkeeper.dev/v1alpha1", "kind": "Toolbox", "metadata": {"name": "here"},
+               "spec": {"endpoint": endpoint, "tokenRef": {"name": "here-token", "key": "token"}}}  # fmt: skip
+    server = {"apiVersion": "toolkeeper.dev/v1alpha1", "kind": "MCPServer", "metadata": {"name": "time"},
+              "spec": {"toolboxRef": "here", "image": "registry.example/time:1", "port": 8000,
+                       "transport": "streamable-http"}}  # fmt: skip
+    cluster.kubectl(
+        "-n", Release.NAMESPACE, "apply", "-f", "-", given=yaml.safe_dump_all([secret, toolbox, server])
+    )
+
+
+def finalizers(cluster: Cluster) -> list[str] | None:
+    """Those of the server; None if it is gone."""
+    found = cluster.get(f"{KINDS}/namespaces/{Release.NAMESPACE}/mcpservers/time")
+    return None if found is None else found["metadata"].get("finalizers", [])
+
+
+def established(cluster: Cluster) -> None:
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")

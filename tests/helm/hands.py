@@ -116,6 +116,8 @@ class Hands:
 
     cluster: Cluster
     namespace: str
+    deployments: bool = True
+    """Whether Deployments get Pods."""
     processes: dict[str, list[Process]] = field(default_factory=dict)
     """Deployment → its Pods."""
     jobs: dict[str, str] = field(default_factory=dict)
@@ -140,7 +142,8 @@ class Hands:
 
     def _work(self) -> None:
         while not self._over.wait(0.2):
-            self._tend_deployments()
+            if self.deployments:
+                self._tend_deployments()
             jobs = self.cluster.get(f"/apis/batch/v1/namespaces/{self.namespace}/jobs")
             for job in (jobs or {}).get("items", []):
                 if job["metadata"]["uid"] not in self.jobs:

@@ -4,60 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from helm.conftest import CHART, Release, Template
+from helm.conftest import CHART, Release, Template, declare, established, finalizers
 from helm.hands import Cluster, Hands, until
 from toolkeeper.resources.meta import FINALIZER
 from toolkeeper.testing.fake_runtime import FakeRuntime
-from toolkeeper.testing.nodes import TOKEN, node_in_a_thread
 
 pytestmark = pytest.mark.kubernetes
 NAMESPACE = Release.NAMESPACE
-SERVER = f"/apis/toolkeeper.dev/v1alpha1/namespaces/{NAMESPACE}/mcpservers/time"
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/tk-toolkeeper"
-
-
-@pytest.fixture
-def runtime() -> FakeRuntime:
-    """The runtime of the one host."""
-    runtime = FakeRuntime(features=frozenset({"images", "memory", "network"}))
-    runtime.gate.set()
-    return runtime
-
-
-@pytest.fixture
-def endpoint(runtime: FakeRuntime) -> Iterator[str]:
-    """Where its node listens."""
-    with node_in_a_thread(runtime) as url:
-        yield url
-
-
-def declare(cluster: Cluster, endpoint: str) -> None:
-    """A toolbox with its token, and one server on it."""
-    secret = {"apiVersion": "v1", "kind": "Secret", "stringData": {"token": TOKEN},
-              "metadata": {"name": "here-token", "labels": {"toolkeeper.dev/credential": "true"}}}  # fmt: skip
-    toolbox = {"apiVersion": "toolkeeper.dev/v1alpha1", "kind": "Toolbox", "metadata": {"name": "here"},
-               "spec": {"endpoint": endpoint, "tokenRef": {"name": "here-token", "key": "token"}}}  # fmt: skip
-    server = {"apiVersion": "toolkeeper.dev/v1alpha1", "kind": "MCPServer", "metadata": {"name": "time"},
-              "spec": {"toolboxRef": "here", "image": "registry.example/time:1", "port": 8000,
-                       "transport": "streamable-http"}}  # fmt: skip
-    cluster.kubectl("-n", NAMESPACE, "apply", "-f", "-", given=yaml.safe_dump_all([secret, toolbox, server]))
-
-
-def finalizers(cluster: Cluster) -> list[str] | None:
-    """Those of the server; None if it is gone."""
-    found = cluster.get(SERVER)
-    return None if found is None else found["metadata"].get("finalizers", [])
-
-
-def established(cluster: Cluster) -> None:
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
 
 
 def test_installing_twice_is_installing_once(cluster: Cluster, release: Release) -> None:
@@ -165,7 +125,6 @@ def test_an_uninstall_that_would_strand_a_deletion_is_refused(
 
 
 def test_what_helm_shows_is_what_is_there(cluster: Cluster, release: Release) -> None:
-    cluster.kubectl("create", "namespace", "blue")
     release.install({"watch": {"namespaces": ["blue"]}})
     manifest = yaml.safe_load_all(cluster.helm("get", "manifest", "tk", "-n", NAMESPACE).stdout)
     names = {f"{each['kind']}/{each['metadata']['name']}" for each in manifest if each}
