@@ -21,6 +21,8 @@ STUCK_SECONDS = 30.0
 """After this long without a turn of the event loop, /healthz fails."""
 CLIENT_SECONDS = 10.0
 """How long somebody may take to say what he wants."""
+LINGER_SECONDS, LINGER_READS = 0.5, 16
+"""How long, and how often, what nobody wanted to hear is read before hanging up."""
 CALLERS = 32
 """Who can be answered at a time."""
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -76,7 +78,7 @@ class _Threaded(ThreadingMixIn, WSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread; one caller too many is hung up on."""
         if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
+            super().shutdown_request(request)
             return
         super().process_request(request, client_address)
 
@@ -86,6 +88,16 @@ class _Threaded(ThreadingMixIn, WSGIServer):
             super().process_request_thread(request, client_address)
         finally:
             self._places.release()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Hang up, but not while the caller still talks: a reset could overtake the answer."""
+        with suppress(OSError):
+            request.shutdown(socket.SHUT_WR)
+            request.settimeout(LINGER_SECONDS)
+            for _ in range(LINGER_READS):
+                if not request.recv(64 * 1024):
+                    break
+        self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Somebody who goes away before the answer is not news."""
