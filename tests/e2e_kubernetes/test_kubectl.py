@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from e2e.rig import TINY
-from e2e_kubernetes.rig import Rig, condition, env, is_ready, server
+from e2e_kubernetes.rig import Rig, env, is_ready, server
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.anyio]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "kubernetes"
@@ -120,11 +120,14 @@ async def test_a_user_s_object_is_as_its_owner_wrote_it_but_for_the_finalizer(ke
 
 async def test_a_server_that_cannot_run_says_why_in_its_reason(kept: Rig) -> None:
     await kept.apply(server("never", image="toolkeeper-e2e:no-such-tag", pullPolicy="Never"))
-    await kept.server(
+    found = await kept.server(
         "never",
         lambda each: "no-such-tag" in json.dumps(each.get("status", {}).get("conditions")),
         "it says why",
     )
+    await kept.patch("never", image=TINY, pullPolicy="IfNotPresent")
+    await kept.ready("never")
+    assert "annotations" not in found["metadata"]
 
 
 @pytest.mark.parametrize("kind", ["toolbox", "mcpserver", "agentconnection"])
