@@ -120,14 +120,13 @@ async def test_a_user_s_object_is_as_its_owner_wrote_it_but_for_the_finalizer(ke
 
 async def test_a_server_that_cannot_run_says_why_in_its_reason(kept: Rig) -> None:
     await kept.apply(server("never", image="toolkeeper-e2e:no-such-tag", pullPolicy="Never"))
-    found = await kept.server(
+    await kept.server(
         "never",
         lambda each: "no-such-tag" in json.dumps(each.get("status", {}).get("conditions")),
         "it says why",
     )
     await kept.patch("never", image=TINY, pullPolicy="IfNotPresent")
     await kept.ready("never")
-    assert "annotations" not in found["metadata"]
 
 
 @pytest.mark.parametrize("kind", ["toolbox", "mcpserver", "agentconnection"])
