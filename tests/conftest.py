@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import docker
 import hypothesis
 import pytest
 
 from services import apiserver, base_images, engine, groups, registry
+
+PATIENCE = 0.8
+"""Of a test's timeout: an async test is cancelled then, so that its fixtures tidy up and the run goes on.
+
+The plugin that enforces the timeout raises wherever the loop happens to be, after which the loop waits for ever.
+"""
 
 # How long one example takes says nothing on a machine that others use as well.
 hypothesis.settings.register_profile("toolkeeper", deadline=None)
@@ -104,6 +113,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.user_properties += [
             ("group", marker) for marker in groups.ALL if item.get_closest_marker(marker) is not None
         ]
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _impatient(item.obj, PATIENCE * _timeout(item))
+
+
+def _timeout(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0] if marker else item.config.getini("timeout"))
+
+
+def _impatient(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def run(*given: object, **fixtures: object) -> None:
+        deadline = asyncio.timeout(seconds)
+        try:
+            async with deadline:
+                await test(*given, **fixtures)
+        except TimeoutError:
+            if deadline.expired():
+                pytest.fail(f"it took longer than {seconds:.0f} s", pytrace=True)
+            raise
+
+    return run
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
