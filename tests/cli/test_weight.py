@@ -36,7 +36,7 @@ def carried_by(command: str, later: str) -> set[str]:
 
 
 def test_the_node_carries_no_mcp_server_no_cryptography_and_no_resources() -> None:
-    carried = carried_by("node", "toolkeeper.node.docker_runtime")
+    carried = carried_by("node", "toolkeeper.node.docker.runtime")
     assert {"mcp.client.session", "docker", "fastapi"} <= carried
     unused = {
         "mcp.server",

@@ -12,7 +12,7 @@ import pytest
 from toolkeeper.clock import SystemClock
 from toolkeeper.dtma.client import NodeClient, Trust
 from toolkeeper.node.main import serving
-from toolkeeper.node.process_runtime import ProcessRuntime
+from toolkeeper.node.process.runtime import ProcessRuntime
 from toolkeeper.node.settings import NodeSettings
 from toolkeeper.planning.instance import FileEntry, Instance, PackageSource
 from toolkeeper.testing import tiny_mcp

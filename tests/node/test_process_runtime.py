@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from toolkeeper.clock import SystemClock
-from toolkeeper.node import process_table
-from toolkeeper.node.process_runtime import ProcessRuntime
+from toolkeeper.node.process import table as process_table
+from toolkeeper.node.process.runtime import ProcessRuntime
 from toolkeeper.planning.instance import (
     EnvEntry,
     FileEntry,

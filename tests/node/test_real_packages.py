@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolkeeper.clock import SystemClock
-from toolkeeper.node.process_runtime import ProcessRuntime
+from toolkeeper.node.process.runtime import ProcessRuntime
 from toolkeeper.planning.instance import EnvEntry, Instance, PackageSource
 from toolkeeper.testing.nodes import INSTALLATION, container_of, request_of, standing
 

@@ -14,8 +14,8 @@ from toolkeeper.node.encoding import around_age, around_containers, joined
 from toolkeeper.node.enrolment import enrol
 from toolkeeper.node.entry import presses
 from toolkeeper.node.masking import Mask
-from toolkeeper.node.process_executables import find_npm, find_pypi
-from toolkeeper.node.process_launch import Filling, size, unnamed
+from toolkeeper.node.process.executables import find_npm, find_pypi
+from toolkeeper.node.process.launch import Filling, size, unnamed
 from toolkeeper.node.requirements import requirements
 from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.slots import Slots

@@ -20,8 +20,8 @@ from docker.errors import APIError, NotFound
 
 import toolkeeper.testing.tiny_mcp
 from toolkeeper.clock import SystemClock
-from toolkeeper.node.docker_runtime import DockerRuntime
-from toolkeeper.node.docker_settings import DockerSettings
+from toolkeeper.node.docker.runtime import DockerRuntime
+from toolkeeper.node.docker.settings import DockerSettings
 from toolkeeper.planning.desired import container_name
 from toolkeeper.planning.instance import EnvEntry, Instance
 from toolkeeper.planning.observed import DockerState

@@ -24,8 +24,8 @@ from node_docker.conftest import SPACE, Place, a_runtime, ask
 from node_docker.test_peers import until_reached
 from node_docker.test_walls import addresses_of_host, listening, reached
 from toolkeeper.errors import ToolkeeperError, Unreachable
-from toolkeeper.node import firewall
-from toolkeeper.node.docker_settings import DockerSettings
+from toolkeeper.node.docker import firewall
+from toolkeeper.node.docker.settings import DockerSettings
 from toolkeeper.planning.instance import Reach
 
 INSTALLATION = "restart"

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkeeper.node.addresses import ANSWERING_BIT, AddressPool, carve, pair_address
+from toolkeeper.node.docker.addresses import ANSWERING_BIT, AddressPool, carve, pair_address
 
 SPACE = IPv4Network("10.201.0.0/16")
 

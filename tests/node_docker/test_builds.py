@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from node_docker.conftest import Place, a_runtime, ask
 from toolkeeper.errors import Fenced, Invalid, Refused
-from toolkeeper.node import package_recipe as recipe
+from toolkeeper.node.docker import package_recipe as recipe
 from toolkeeper.planning.instance import Instance, PackageSource
 from toolkeeper.planning.observed import DockerState
 from toolkeeper.reconcile.ports import InstanceRequest

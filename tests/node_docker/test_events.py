@@ -14,9 +14,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from node_docker.conftest import Place, a_runtime, ask
 from toolkeeper.errors import Unreachable
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.docker_runtime import DockerRuntime
-from toolkeeper.node.docker_settings import DockerSettings
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.runtime import DockerRuntime
+from toolkeeper.node.docker.settings import DockerSettings
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

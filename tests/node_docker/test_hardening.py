@@ -9,8 +9,8 @@ import pytest
 
 from node_docker.conftest import Place, ask
 from toolkeeper.errors import Refused
-from toolkeeper.node import hardening
-from toolkeeper.node.hardening import create_body
+from toolkeeper.node.docker import hardening
+from toolkeeper.node.docker.hardening import create_body
 from toolkeeper.planning.instance import (
     EnvEntry,
     FileEntry,

@@ -13,10 +13,17 @@ from docker.errors import ImageNotFound
 
 from node_docker.conftest import Place, ask, silent
 from toolkeeper.errors import Fenced, Refused
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.docker_settings import DAY
-from toolkeeper.node.image_record import ImageRecord
-from toolkeeper.node.images import Credentials, Images, PullProgress, facts_of, ours_to_remove, pull_error
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.image_record import ImageRecord
+from toolkeeper.node.docker.images import (
+    Credentials,
+    Images,
+    PullProgress,
+    facts_of,
+    ours_to_remove,
+    pull_error,
+)
+from toolkeeper.node.docker.settings import DAY
 from toolkeeper.planning.observed import DockerState
 
 anyio_test = pytest.mark.anyio

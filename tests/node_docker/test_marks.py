@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from node_docker.conftest import ask
-from toolkeeper.node.docker_marks import Mark, labels, mark_of, marked
+from toolkeeper.node.docker.marks import Mark, labels, mark_of, marked
 from toolkeeper.planning.instance import EnvEntry, FileEntry, PackageSource, Reach, SecretUse
 
 NAME = "tk_prod_default_tiny_00000000"

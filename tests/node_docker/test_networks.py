@@ -16,8 +16,8 @@ from docker.types import IPAMConfig, IPAMPool
 
 from node_docker.conftest import SPACE, Place, ask
 from toolkeeper.errors import Refused
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.networks import Networks, difference, host_routes, network_name, unreachable
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.networks import Networks, difference, host_routes, network_name, unreachable
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkeeper.node.docker_streams import LONGEST_LINE, Frames, Lines, lines_of
+from toolkeeper.node.docker.streams import LONGEST_LINE, Frames, Lines, lines_of
 
 
 def frame(stream: int, content: bytes) -> bytes:

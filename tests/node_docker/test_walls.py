@@ -14,7 +14,7 @@ import docker
 import pytest
 
 from node_docker.conftest import Place, ask
-from toolkeeper.node import firewall
+from toolkeeper.node.docker import firewall
 from toolkeeper.planning.instance import Reach
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]

@@ -18,7 +18,7 @@ from docker.errors import APIError, BuildError
 
 from services import engine
 from toolkeeper import __version__
-from toolkeeper.node import package_recipe as recipe
+from toolkeeper.node.docker import package_recipe as recipe
 
 ROOT = Path(__file__).parents[2]
 NAME = f"toolkeeper:{__version__}"

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Invalid, Refused, ToolkeeperError
-from toolkeeper.node.docker_settings import DockerSettings
+from toolkeeper.node.docker.settings import DockerSettings
 from toolkeeper.node.runtime import Runtime
 from toolkeeper.node.settings import NodeSettings
 from toolkeeper.telemetry.logs import Log
 
 if TYPE_CHECKING:
-    from toolkeeper.node.docker_runtime import DockerRuntime
+    from toolkeeper.node.docker.runtime import DockerRuntime
 
 ASK_SECONDS = 10.0
 BRIDGE_REMEDY = (
@@ -95,7 +95,7 @@ def in_bridge_container(root: Path = Path("/")) -> bool:
 def _process(
     settings: NodeSettings, clock: Clock, environ: Mapping[str, str], new_id: Callable[[], str], log: Log
 ) -> Runtime:
-    from toolkeeper.node.process_runtime import ProcessRuntime  # noqa: PLC0415 - as above
+    from toolkeeper.node.process.runtime import ProcessRuntime  # noqa: PLC0415 - as above
 
     return ProcessRuntime(
         settings.state_dir / "process",
@@ -110,7 +110,7 @@ def _process(
 def _docker(
     settings: NodeSettings, clock: Clock, environ: Mapping[str, str], chance: random.Random
 ) -> DockerRuntime:
-    from toolkeeper.node.docker_runtime import DockerRuntime  # noqa: PLC0415 - as above
+    from toolkeeper.node.docker.runtime import DockerRuntime  # noqa: PLC0415 - as above
 
     try:
         addresses = IPv4Network(settings.docker_addresses)

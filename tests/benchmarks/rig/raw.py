@@ -9,7 +9,7 @@ from itertools import count, islice
 from typing import Any
 
 from benchmarks.rig.engine import Engine
-from toolkeeper.node.hardening import Place, create_body
+from toolkeeper.node.docker.hardening import Place, create_body
 from toolkeeper.planning.desired import render
 from toolkeeper.reconcile.ports import InstanceRequest
 from toolkeeper.resources.mcpserver import MCPServer

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from toolkeeper.errors import NotFound, Unreachable
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.docker_files import FileFolder
-from toolkeeper.node.docker_marks import ROLE, Mark, marked
-from toolkeeper.node.docker_peers import listed_name
-from toolkeeper.node.docker_sight import ENDED, Beside, name_of, seen
-from toolkeeper.node.docker_streams import json_lines, last_lines
-from toolkeeper.node.docker_volumes import Volumes
-from toolkeeper.node.images import Images
-from toolkeeper.node.networks import Networks
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.files import FileFolder
+from toolkeeper.node.docker.images import Images
+from toolkeeper.node.docker.marks import ROLE, Mark, marked
+from toolkeeper.node.docker.networks import Networks
+from toolkeeper.node.docker.peers import listed_name
+from toolkeeper.node.docker.sight import ENDED, Beside, name_of, seen
+from toolkeeper.node.docker.streams import json_lines, last_lines
+from toolkeeper.node.docker.volumes import Volumes
 from toolkeeper.node.runtime import Seen, Sight
 
 Json = dict[str, Any]

@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 from docker import auth
 
 from toolkeeper.errors import Conflict, NotFound, Refused, Unreachable
-from toolkeeper.node.docker_engine import Engine, reason_of
-from toolkeeper.node.docker_streams import json_lines
-from toolkeeper.node.image_record import ImageRecord
-from toolkeeper.node.package_recipe import ENTRY_LABEL, PROGRAMS_LABEL
+from toolkeeper.node.docker.engine import Engine, reason_of
+from toolkeeper.node.docker.image_record import ImageRecord
+from toolkeeper.node.docker.package_recipe import ENTRY_LABEL, PROGRAMS_LABEL
+from toolkeeper.node.docker.streams import json_lines
 from toolkeeper.node.runtime import Step
 
 Json = dict[str, Any]

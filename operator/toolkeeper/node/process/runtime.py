@@ -17,11 +17,14 @@ from typing import Literal
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, NotFound, Refused, ToolkeeperError
-from toolkeeper.node import features, process_launch, process_stream, process_table
-from toolkeeper.node.process_child import Child, is_free
-from toolkeeper.node.process_environments import Environment, Environments
-from toolkeeper.node.process_folder import Folder, Seal
-from toolkeeper.node.process_launch import HOST, Launch
+from toolkeeper.node import features
+from toolkeeper.node.process import launch as process_launch
+from toolkeeper.node.process import stream as process_stream
+from toolkeeper.node.process import table as process_table
+from toolkeeper.node.process.child import Child, is_free
+from toolkeeper.node.process.environments import Environment, Environments
+from toolkeeper.node.process.folder import Folder, Seal
+from toolkeeper.node.process.launch import HOST, Launch
 from toolkeeper.node.runtime import ByteStream, Capacity, Seen, Sight, Step, Usage
 from toolkeeper.planning.instance import Instance
 from toolkeeper.reconcile.ports import InstanceRequest

@@ -9,18 +9,18 @@ from typing import Any, Final
 import anyio
 
 from toolkeeper.errors import Conflict, NotFound, Refused
-from toolkeeper.node.addresses import Kind
-from toolkeeper.node.builds import Builds
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.docker_files import FileFolder
-from toolkeeper.node.docker_marks import Mark, mark_of, marked
-from toolkeeper.node.docker_peers import Peers
-from toolkeeper.node.docker_sight import name_of
-from toolkeeper.node.docker_volumes import Volumes
-from toolkeeper.node.docker_watch import Watch
-from toolkeeper.node.hardening import Place, contents, create_body
-from toolkeeper.node.images import Credentials, ImageFacts, Images
-from toolkeeper.node.networks import Network, Networks, network_name
+from toolkeeper.node.docker.addresses import Kind
+from toolkeeper.node.docker.builds import Builds
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.files import FileFolder
+from toolkeeper.node.docker.hardening import Place, contents, create_body
+from toolkeeper.node.docker.images import Credentials, ImageFacts, Images
+from toolkeeper.node.docker.marks import Mark, mark_of, marked
+from toolkeeper.node.docker.networks import Network, Networks, network_name
+from toolkeeper.node.docker.peers import Peers
+from toolkeeper.node.docker.sight import name_of
+from toolkeeper.node.docker.volumes import Volumes
+from toolkeeper.node.docker.watch import Watch
 from toolkeeper.node.runtime import Step
 from toolkeeper.node.version_record import VersionRecord
 from toolkeeper.reconcile.ports import InstanceRequest

@@ -13,22 +13,22 @@ import anyio
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, NotFound, Refused, Unreachable
-from toolkeeper.node import docker_streams as streams
-from toolkeeper.node.builds import Builds
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.docker_files import FileFolder
-from toolkeeper.node.docker_host import Host
-from toolkeeper.node.docker_launch import RUNS, Launch
-from toolkeeper.node.docker_listening import on_loopback_only
-from toolkeeper.node.docker_marks import Mark
-from toolkeeper.node.docker_peers import Peers
-from toolkeeper.node.docker_settings import DockerSettings
-from toolkeeper.node.docker_usage import Meter
-from toolkeeper.node.docker_volumes import Volumes
-from toolkeeper.node.docker_watch import Watch
-from toolkeeper.node.image_record import ImageRecord
-from toolkeeper.node.images import Credentials, Images
-from toolkeeper.node.networks import Networks
+from toolkeeper.node.docker import streams
+from toolkeeper.node.docker.builds import Builds
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.files import FileFolder
+from toolkeeper.node.docker.host import Host
+from toolkeeper.node.docker.image_record import ImageRecord
+from toolkeeper.node.docker.images import Credentials, Images
+from toolkeeper.node.docker.launch import RUNS, Launch
+from toolkeeper.node.docker.listening import on_loopback_only
+from toolkeeper.node.docker.marks import Mark
+from toolkeeper.node.docker.networks import Networks
+from toolkeeper.node.docker.peers import Peers
+from toolkeeper.node.docker.settings import DockerSettings
+from toolkeeper.node.docker.usage import Meter
+from toolkeeper.node.docker.volumes import Volumes
+from toolkeeper.node.docker.watch import Watch
 from toolkeeper.node.runtime import ByteStream, Capacity, Seen, Sight, Step, Usage
 from toolkeeper.node.version_record import VersionRecord
 from toolkeeper.planning.observed import DockerState

@@ -18,10 +18,10 @@ from ipaddress import IPv4Address
 from typing import Any, Final
 
 from toolkeeper.errors import Conflict, NotFound, Refused
-from toolkeeper.node.addresses import pair_address
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.docker_marks import INSTALLATION, NETWORK, PREFIX, Mark, marked
-from toolkeeper.node.networks import Network, Networks, endpoint_address, network_name
+from toolkeeper.node.docker.addresses import pair_address
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.marks import INSTALLATION, NETWORK, PREFIX, Mark, marked
+from toolkeeper.node.docker.networks import Network, Networks, endpoint_address, network_name
 
 Json = dict[str, Any]
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 import anyio
 
 from toolkeeper.errors import NotFound, Refused
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.docker_files import numeric
-from toolkeeper.node.docker_marks import INSTALLATION, ROLE
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.files import numeric
+from toolkeeper.node.docker.marks import INSTALLATION, ROLE
 from toolkeeper.planning.instance import VolumeMount
 
 Json = dict[str, Any]

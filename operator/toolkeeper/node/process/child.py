@@ -20,10 +20,10 @@ from dataclasses import replace
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Refused
-from toolkeeper.node import process_table
-from toolkeeper.node.process_folder import Folder
-from toolkeeper.node.process_launch import HOST, Launch, Turns, seen
-from toolkeeper.node.process_shim import KILLED, Run, exit_code, reap, spawn
+from toolkeeper.node.process import table as process_table
+from toolkeeper.node.process.folder import Folder
+from toolkeeper.node.process.launch import HOST, Launch, Turns, seen
+from toolkeeper.node.process.shim import KILLED, Run, exit_code, reap, spawn
 from toolkeeper.node.runtime import Seen
 
 FIRST_BACKOFF = 0.1

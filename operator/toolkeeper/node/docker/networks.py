@@ -21,9 +21,9 @@ from typing import Any, Final
 from docker.types import IPAMConfig, IPAMPool
 
 from toolkeeper.errors import Conflict, NotFound, Refused
-from toolkeeper.node.addresses import AddressPool, Kind, carve
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.docker_marks import INSTALLATION, NETWORK
+from toolkeeper.node.docker.addresses import AddressPool, Kind, carve
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.marks import INSTALLATION, NETWORK
 
 Json = dict[str, Any]
 

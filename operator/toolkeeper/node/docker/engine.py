@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from toolkeeper.errors import Conflict, NotFound, Refused, ToolkeeperError, Unreachable
-from toolkeeper.node.docker_transport import OneDaemon
+from toolkeeper.node.docker.transport import OneDaemon
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from toolkeeper.errors import Conflict, NotFound, Unreachable
-from toolkeeper.node.docker_engine import OLDEST_API, Engine
+from toolkeeper.node.docker.engine import OLDEST_API, Engine
 
 LONGEST_LINE: Final = 2048
 HEADER: Final = 8

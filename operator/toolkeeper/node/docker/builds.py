@@ -21,11 +21,11 @@ from typing import Any, Final
 import anyio
 
 from toolkeeper.errors import NotFound, Refused
-from toolkeeper.node import package_recipe as recipe
-from toolkeeper.node.docker_engine import Engine, reason_of
-from toolkeeper.node.docker_marks import ROLE
-from toolkeeper.node.docker_streams import follow
-from toolkeeper.node.images import Credentials, ImageFacts, Images
+from toolkeeper.node.docker import package_recipe as recipe
+from toolkeeper.node.docker.engine import Engine, reason_of
+from toolkeeper.node.docker.images import Credentials, ImageFacts, Images
+from toolkeeper.node.docker.marks import ROLE
+from toolkeeper.node.docker.streams import follow
 from toolkeeper.node.runtime import Step
 from toolkeeper.planning.instance import PackageSource
 

@@ -22,8 +22,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from toolkeeper.errors import Refused
-from toolkeeper.node.process_executables import Executable, find_npm, find_pypi
-from toolkeeper.node.process_tools import run_tool
+from toolkeeper.node.process.executables import Executable, find_npm, find_pypi
+from toolkeeper.node.process.tools import run_tool
 from toolkeeper.node.requirements import requirements
 from toolkeeper.planning.instance import PackageSource
 

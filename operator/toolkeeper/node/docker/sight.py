@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
 
-from toolkeeper.node.docker_engine import reason_of
-from toolkeeper.node.docker_marks import Mark
-from toolkeeper.node.networks import endpoint_address, network_name
+from toolkeeper.node.docker.engine import reason_of
+from toolkeeper.node.docker.marks import Mark
+from toolkeeper.node.docker.networks import endpoint_address, network_name
 from toolkeeper.node.runtime import Seen
 from toolkeeper.planning.observed import Container, DockerState, Live
 

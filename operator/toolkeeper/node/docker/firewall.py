@@ -17,8 +17,8 @@ from typing import Final
 import anyio
 
 from toolkeeper.errors import Refused
-from toolkeeper.node.addresses import ANSWERING_BIT
-from toolkeeper.node.networks import BRIDGES
+from toolkeeper.node.docker.addresses import ANSWERING_BIT
+from toolkeeper.node.docker.networks import BRIDGES
 
 INPUT, FORWARD = "TOOLKEEPER-INPUT", "TOOLKEEPER-FORWARD"
 ANSWERING: Final = f"0.0.0.{ANSWERING_BIT}/0.0.0.{ANSWERING_BIT}"

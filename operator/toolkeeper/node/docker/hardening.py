@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from toolkeeper.errors import Refused
-from toolkeeper.node.docker_marks import labels, mark_of
+from toolkeeper.node.docker.marks import labels, mark_of
 from toolkeeper.planning.instance import EnvEntry, Instance
 from toolkeeper.planning.naming import hash8
 from toolkeeper.reconcile.ports import InstanceRequest

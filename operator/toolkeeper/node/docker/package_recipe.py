@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from toolkeeper.node.docker_marks import PREFIX
+from toolkeeper.node.docker.marks import PREFIX
 from toolkeeper.node.requirements import requirements
 from toolkeeper.planning.instance import PackageSource
 

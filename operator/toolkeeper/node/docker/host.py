@@ -12,14 +12,14 @@ import structlog
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, NotFound, Refused, ToolkeeperError
 from toolkeeper.node import features as known
-from toolkeeper.node import firewall
-from toolkeeper.node.builds import SECONDS as BUILD_SECONDS
-from toolkeeper.node.docker_engine import Engine
-from toolkeeper.node.docker_files import FileFolder
-from toolkeeper.node.docker_marks import INSTALLATION, ROLE
-from toolkeeper.node.docker_watch import Watch
-from toolkeeper.node.images import Images
-from toolkeeper.node.networks import Networks
+from toolkeeper.node.docker import firewall
+from toolkeeper.node.docker.builds import SECONDS as BUILD_SECONDS
+from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.files import FileFolder
+from toolkeeper.node.docker.images import Images
+from toolkeeper.node.docker.marks import INSTALLATION, ROLE
+from toolkeeper.node.docker.networks import Networks
+from toolkeeper.node.docker.watch import Watch
 from toolkeeper.node.runtime import Capacity
 from toolkeeper.node.version_record import VersionRecord
 

@@ -20,7 +20,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from pydantic import TypeAdapter, ValidationError
 
 from toolkeeper.errors import ToolkeeperError
-from toolkeeper.node.process_launch import Launch, Turns
+from toolkeeper.node.process.launch import Launch, Turns
 
 _LAUNCH = TypeAdapter(Launch)
 _TURNS = TypeAdapter(Turns)
