@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -48,7 +49,7 @@ class GitOptions:
     def check(self) -> None:
         """Raises Invalid, Refused for what cannot work together."""
         self.access.check()
-        if self.interval < SHORTEST_INTERVAL:
+        if not SHORTEST_INTERVAL <= self.interval < math.inf:
             raise Invalid(f"--git-interval is at least {SHORTEST_INTERVAL:g} s")
         if (self.webhook_address is None) != (self.webhook_secret is None):
             raise Invalid("--webhook-address and --webhook-secret need each other: nobody else may ring")
