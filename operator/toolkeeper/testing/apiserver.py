@@ -21,11 +21,12 @@ from typing import Any, Self
 from aiohttp import web
 
 from toolkeeper.testing.apiserver_discovery import group_documents
-from toolkeeper.testing.apiserver_kinds import Json, Kind, Rejected, serving
+from toolkeeper.testing.apiserver_kinds import Json, Kind, Rejected
 from toolkeeper.testing.apiserver_objects import Objects
 from toolkeeper.testing.apiserver_patches import Patch
 from toolkeeper.testing.apiserver_schema import unknown
 from toolkeeper.testing.apiserver_selectors import matcher
+from toolkeeper.testing.apiserver_serving import serving
 from toolkeeper.testing.apiserver_tables import is_table, table
 
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}

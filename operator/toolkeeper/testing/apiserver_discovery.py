@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from toolkeeper.testing.apiserver_kinds import Json, Kind, kinds
+from toolkeeper.testing.apiserver_kinds import Json, Kind
 from toolkeeper.testing.apiserver_objects import Objects
+from toolkeeper.testing.apiserver_serving import kinds
 
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
