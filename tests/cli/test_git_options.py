@@ -1,4 +1,4 @@
-"""The options that name a Git repository: each wrong one is answered with what to do, in a line, before anything runs."""
+"""The options that name a Git repository: each wrong one is answered in a line that says what to do instead."""
 
 from __future__ import annotations
 
