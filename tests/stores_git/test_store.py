@@ -157,6 +157,55 @@ class TestCommits:
         assert (await control.get("time")).metadata.uid == uid
 
 
+class TestEvents:
+    """What a person reads who asks why an object is what it is."""
+
+    async def happened(self, control: Control, name: str) -> list[str]:
+        await control.store.list()
+        return [
+            f"{each.event.type} {each.event.reason} {each.event.message} x{each.count}"
+            for each in await control.store.events(server(name).key)
+        ]
+
+    async def test_a_commit_is_an_event_of_the_objects_that_it_changes_and_of_no_others(
+        self, control: Control
+    ) -> None:
+        first = await control.push(time="time:1", git="git:1")
+        await control.store.list()
+        second = await control.push(time="time:2")
+        assert await self.happened(control, "time") == [
+            f"Normal Synced {first[:7]} (time.yaml) x1",
+            f"Normal Synced {first[:7]} → {second[:7]} (time.yaml) x1",
+        ]
+        assert await self.happened(control, "git") == [f"Normal Synced {first[:7]} (git.yaml) x1"]
+
+    async def test_a_commit_that_breaks_a_file_is_a_warning_once_also_after_a_restart(
+        self, control: Control
+    ) -> None:
+        first = await control.push(time="time:1", git="git:1")
+        await control.store.list()
+        second = await control.push(time=BROKEN)
+        for _ in range(2):
+            _, warning = await self.happened(control, "time")
+            assert warning.startswith(
+                f"Warning NotSynced {second[:7]} is not taken, what {first[:7]} says stays in force: "
+            )
+            assert "time.yaml:" in warning
+            assert warning.endswith(" x1")
+            await control.open()
+        assert len(await self.happened(control, "git")) == 1
+
+    async def test_what_mends_it_follows_the_last_good_commit(self, control: Control) -> None:
+        first = await control.push(time="time:1")
+        await control.store.list()
+        await control.push(time=BROKEN)
+        await control.store.list()
+        third = await control.push(time="time:3")
+        assert (await self.happened(control, "time"))[-1] == (
+            f"Normal Synced {first[:7]} → {third[:7]} (time.yaml) x1"
+        )
+
+
 class TestDoubt:
     async def test_a_broken_document_keeps_its_last_good_content_and_the_rest_goes_on(
         self, control: Control

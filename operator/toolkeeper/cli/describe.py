@@ -6,13 +6,13 @@ import json
 
 import click
 
+from toolkeeper.cli.documents import concerning, document
 from toolkeeper.cli.opening import namespace_option, run, store_options
 from toolkeeper.cli.output import output_option, write_document
 from toolkeeper.cli.selecting import missing, one
 from toolkeeper.cli.views import Happening, describe
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import NotFound
-from toolkeeper.reconcile.ports import Listing
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.reasons import remedy
 from toolkeeper.stores.overrides import PATCHES, Override
@@ -55,11 +55,9 @@ async def _describe(place: Place, key: Key, output: str) -> None:
         listing, events = await store.list(), await store.events(key)
         declared = await declaration(store, key)
         if output != "table":
-            document = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
-            if declared is not None:
-                document["declared"] = {"file": declared.path, "commit": declared.revision}
-                document["source"] = {"commit": listing.revision, "problems": _problems(listing, key)}
-            document["events"] = [
+            said = document(resource, declared, listing.revision)
+            said["problems"] = concerning(listing, key.kind, key)
+            said["events"] = [
                 {
                     "type": each.event.type,
                     "reason": each.event.reason,
@@ -69,7 +67,7 @@ async def _describe(place: Place, key: Key, output: str) -> None:
                 }
                 for each in events
             ]
-            write_document(document, output)
+            write_document(said, output)
             return
         happened = [
             Happening(each.last_at, each.count, each.event.type, each.event.reason, each.event.message)
@@ -84,10 +82,5 @@ async def _describe(place: Place, key: Key, output: str) -> None:
             click.echo(f"Declared in:  {declared.path}{since}")
         if place.git is not None:
             click.echo(f"Pulled from:  {place.git}, commit {listing.revision or 'none yet'}")
-        for problem in _problems(listing, key):
+        for problem in concerning(listing, key.kind, key):
             click.echo(f"Problem:      {problem}")
-
-
-def _problems(listing: Listing, key: Key) -> list[str]:
-    """What is wrong with the source, as far as it may concern the object."""
-    return [f"{each.source}: {each.message}" for each in listing.problems if each.key in (None, key)]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import click
 
+from toolkeeper.cli.documents import concerning, document
 from toolkeeper.cli.opening import namespace_option, run, store_options
 from toolkeeper.cli.output import output_option, table, write_document
 from toolkeeper.cli.selecting import kind_and_names, missing
 from toolkeeper.cli.views import listing
 from toolkeeper.clock import SystemClock
-from toolkeeper.reconcile.ports import Resource
+from toolkeeper.reconcile.ports import Listing, Resource
 from toolkeeper.resources.meta import Key
+from toolkeeper.stores.declared import Declared
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import opened
+from toolkeeper.wiring.stores import Source, declarations, opened
 
 EPILOG = """\b
 Examples:
@@ -22,6 +26,33 @@ Examples:
   toolkeeper get server time -o yaml
   toolkeeper get servers -w -o wide
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody wants to see, and how."""
+
+    kind: str
+    names: Sequence[str]
+    namespace: str | None
+    """None: all."""
+    output: str
+
+    def means(self, resource: Resource) -> bool:
+        """Whether the resource is one of them."""
+        return (
+            resource.kind == self.kind
+            and (not self.names or resource.metadata.name in self.names)
+            and self.namespace in (None, resource.metadata.namespace)
+        )
+
+
+class Sources(NamedTuple):
+    """What declares the resources, where that are files."""
+
+    of: Mapping[Key, Declared]
+    synced: str
+    """The commit in force."""
 
 
 @click.command("get", epilog=EPILOG)
@@ -36,7 +67,8 @@ def get_command(
 ) -> None:
     """List resources of KIND (server, toolbox, connection) and their state."""
     kind, names = kind_and_names(what) if len(what) > 1 or "/" in what[0] else (_kind(what[0]), ())
-    run(_get(place, kind, names, None if all_namespaces else namespace, watch=watch, output=output))
+    asked = Asked(kind, names, None if all_namespaces else namespace, output)
+    run(_get(place, asked, watch=watch))
 
 
 def _kind(word: str) -> str:
@@ -45,73 +77,69 @@ def _kind(word: str) -> str:
     return kind_of(word)
 
 
-async def _get(
-    place: Place, kind: str, names: Sequence[str], namespace: str | None, *, watch: bool, output: str
-) -> None:
+async def _get(place: Place, asked: Asked, *, watch: bool) -> None:
     async with opened(place) as store:
-        found = _chosen((await store.list()).resources, kind, names, namespace)
-        _print(found, kind, output, namespaces=namespace is None, single=len(names) == 1)
-        printed = {each.key: each for each in found}
+        found = await store.list()
+        warned = _warn(found, asked, frozenset())
+        chosen = _chosen(found.resources, asked)
+        _print(chosen, asked, await _sources(store, found))
+        printed = {each.key: each for each in chosen}
         if not watch:
             return
         async for _ in store.watch():
-            there = [each for each in (await store.list()).resources if each.kind == kind]
-            news = [
-                each
-                for each in there
-                if (not names or each.metadata.name in names)
-                and namespace in (None, each.metadata.namespace)
-                and printed.get(each.key) != each
-            ]
+            found = await store.list()
+            warned = _warn(found, asked, warned)
+            news = [each for each in found.resources if asked.means(each) and printed.get(each.key) != each]
             printed |= {each.key: each for each in news}
             if news:
-                _print(news, kind, output, namespaces=namespace is None, single=True, header=False)
+                _print(news, asked, await _sources(store, found), more=True)
 
 
-def _chosen(
-    resources: Sequence[Resource], kind: str, names: Sequence[str], namespace: str | None
-) -> list[Resource]:
-    there = sorted(
-        (each for each in resources if each.kind == kind and namespace in (None, each.metadata.namespace)),
-        key=lambda each: each.key,
-    )
-    if not names:
-        return there
+async def _sources(store: Source, found: Listing) -> Sources:
+    return Sources(await declarations(store), found.revision)
+
+
+def _warn(found: Listing, asked: Asked, warned: frozenset[str]) -> frozenset[str]:
+    """What is shown may not be what was declared last: say why, beside the answer."""
+    now = frozenset(concerning(found, asked.kind))
+    for each in sorted(now - warned):
+        click.echo(f"Warning: {each}", err=True)
+    return now
+
+
+def _chosen(resources: Sequence[Resource], asked: Asked) -> list[Resource]:
+    there = sorted((each for each in resources if asked.means(each)), key=lambda each: each.key)
     by_name = {each.metadata.name: each for each in there}
-    for name in names:
+    for name in asked.names:
         if name not in by_name:
-            raise click.ClickException(missing(Key(kind, namespace or "default", name), resources))
-    return [by_name[name] for name in names]
+            raise click.ClickException(
+                missing(Key(asked.kind, asked.namespace or "default", name), resources)
+            )
+    return [by_name[name] for name in asked.names] if asked.names else there
 
 
-def _print(
-    resources: Sequence[Resource],
-    kind: str,
-    output: str,
-    *,
-    namespaces: bool,
-    single: bool,
-    header: bool = True,
-) -> None:
-    if output == "name":
+def _print(resources: Sequence[Resource], asked: Asked, sources: Sources, *, more: bool = False) -> None:
+    """The resources; `more` of them, after others."""
+    if asked.output == "name":
         for each in resources:
-            click.echo(f"{kind.lower()}/{each.metadata.name}")
-    elif output in ("json", "yaml"):
-        documents = [
-            each.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=False)
-            for each in resources
-        ]
+            click.echo(f"{asked.kind.lower()}/{each.metadata.name}")
+    elif asked.output in ("json", "yaml"):
+        documents = [document(each, sources.of.get(each.key), sources.synced) for each in resources]
+        single = (more or len(asked.names) == 1) and len(documents) == 1
         write_document(
-            documents[0]
-            if single and len(documents) == 1
-            else {"apiVersion": "v1", "kind": "List", "items": documents},
-            output,
+            documents[0] if single else {"apiVersion": "v1", "kind": "List", "items": documents},
+            asked.output,
         )
     elif not resources:
-        click.echo(f"no {kind} here", err=True)
+        click.echo(f"no {asked.kind} here", err=True)
     else:
         columns, rows = listing(
-            kind, resources, SystemClock().now(), wide=output == "wide", namespaces=namespaces
+            asked.kind,
+            resources,
+            SystemClock().now(),
+            wide=asked.output == "wide",
+            namespaces=asked.namespace is None,
+            commits={key: each.revision[:7] for key, each in sources.of.items() if each.revision},
         )
         text = table(columns, rows)
-        click.echo(text if header else "\n".join(text.splitlines()[1:]))
+        click.echo("\n".join(text.splitlines()[1:]) if more else text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from toolkeeper.reconcile.ports import Resource
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.conditions import Condition, find
 from toolkeeper.resources.mcpserver import MCPServer, RolloutRecord
+from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
 
 
@@ -98,12 +99,21 @@ _COLUMNS: dict[str, tuple[Sequence[str], Sequence[str], Callable[[Any, datetime,
 
 
 def listing(
-    kind: str, resources: Sequence[Resource], now: datetime, *, wide: bool, namespaces: bool
+    kind: str,
+    resources: Sequence[Resource],
+    now: datetime,
+    *,
+    wide: bool,
+    namespaces: bool,
+    commits: Mapping[Key, str] | None = None,
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of `get KIND`."""
+    """Header and rows of `get KIND`. `commits` are those that declare the resources, as people say them."""
     narrow, more, row = _COLUMNS[kind]
     header = [*narrow, *(more if wide else ())]
     rows = [row(each, now, wide) for each in resources]
+    if wide and commits:
+        header.append("COMMIT")
+        rows = [[*cells, commits.get(each.key) or "-"] for each, cells in zip(resources, rows, strict=True)]
     if namespaces:
         header.insert(0, "NAMESPACE")
         rows = [[each.metadata.namespace, *cells] for each, cells in zip(resources, rows, strict=True)]

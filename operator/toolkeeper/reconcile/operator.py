@@ -261,7 +261,7 @@ class Operator:
                 self._queue.retry(STORE)
                 return False
             difference = self._inventory.take(listing, began)
-            self._recorder.listed(len(listing.problems))
+            self._recorder.listed(listing.problems)
             self._apply(difference)
             return listing.complete
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.world import Decision, World
 from toolkeeper.reconcile.executor import Outcome
 from toolkeeper.reconcile.inventory import Difference
-from toolkeeper.reconcile.ports import Resource
+from toolkeeper.reconcile.ports import Problem, Resource
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.conditions import find
 from toolkeeper.resources.events import Event
@@ -24,6 +24,8 @@ from toolkeeper.telemetry.actions import Action, ActionLog, Nowhere
 from toolkeeper.telemetry.logs import Log, Silent
 from toolkeeper.telemetry.metrics import OperatorMetrics
 
+PROBLEMS_AT_ONCE = 20
+"""Pieces of the source that a log names one by one; a folder may hold thousands."""
 OnPass = Callable[[World, Decision], None]
 """Called with every decision before it is carried out: what `up` and `get -w` draw."""
 
@@ -50,6 +52,7 @@ class Recorder:
         self._on_pass, self._clock = telemetry.on_pass, clock
         self._since: dict[Key, tuple[int, float, bool]] = {}
         """Server → (generation, when its change was noticed, whether a host accepted it)."""
+        self._problems: frozenset[str] = frozenset()
         self._fallen: set[Key] = set()
         """Servers that were as declared, and then were not, although nobody edited them."""
 
@@ -66,9 +69,18 @@ class Recorder:
         if difference.changed or difference.removed:
             self._log.info("inventory", changed=len(difference.changed), removed=len(difference.removed))
 
-    def listed(self, problems: int) -> None:
-        """So many pieces of the source cannot be read."""
-        self._metrics.problems.set(problems)
+    def listed(self, problems: Sequence[Problem]) -> None:
+        """These pieces of the source cannot be read."""
+        self._metrics.problems.set(len(problems))
+        now = {f"{each.source}: {each.message}" for each in problems}
+        news = sorted(now - self._problems)
+        for each in news[:PROBLEMS_AT_ONCE]:
+            self._log.warning("source has a problem", problem=each)
+        if len(news) > PROBLEMS_AT_ONCE:
+            self._log.warning("source has more problems", more=len(news) - PROBLEMS_AT_ONCE)
+        if self._problems and not now:
+            self._log.info("source has no problem any more")
+        self._problems = frozenset(now)
 
     def store_failed(self, what: str, error: BaseException) -> None:
         """The store did not answer."""

@@ -158,6 +158,7 @@ _TERMINAL: Final = {
     "SecretRefused": "Label the Secret toolkeeper.dev/credential=true if it may be used here.",
     "SecretUnreadable": "Repair the file that declares the secret; its values are kept nowhere else.",
     "ServerNotFound": "Declare that MCPServer, or correct spec.serverRef or spec.serverSelector.",
+    "NotSynced": "Correct the file that the message names in the repository; nothing of it changes until then.",
     "SourceRefused": "Check the URL and the credentials of the Git source against the message.",
     "SourceUnsupported": "Name an image or a package instead; catalog and remote are not deployed yet.",
     "StdoutNoise": "Let the server log to stderr; with stdio only protocol messages may go to stdout.",

@@ -6,13 +6,14 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from toolkeeper.errors import Invalid, NotFound
 from toolkeeper.reconcile.ports import Resource
+from toolkeeper.resources.events import Event
 from toolkeeper.resources.meta import Key
-from toolkeeper.stores import objects, overrides
+from toolkeeper.stores import journal, objects, overrides
 from toolkeeper.stores.judgement import Judgement, Past, Rules, judge
 from toolkeeper.stores.manifests import Reading
 from toolkeeper.stores.writer import Writer
@@ -60,6 +61,8 @@ def take(writer: Writer, reading: Reading, rules: Rules, place: str, revision: s
     for key in judgement.gone:
         _withdraw(writer, key)
     waiting = _declare(writer, judgement, rows, revision)
+    if revision:
+        _tell_of_doubts(writer, reading, rows, revision)
     _remember_files(connection, reading, judgement, files)
     if source is None or (elsewhere and not judgement.held):
         connection.execute("INSERT OR REPLACE INTO source VALUES (0, ?)", (place,))
@@ -94,6 +97,12 @@ def effective(connection: sqlite3.Connection, declared: Resource) -> Resource:
         return declared
 
 
+def everywhere(connection: sqlite3.Connection) -> dict[Key, Declared]:
+    """Where each object is declared."""
+    rows = connection.execute("SELECT kind, namespace, name, path, revision FROM declared")
+    return {Key(*row[:3]): Declared(*row[3:]) for row in rows}
+
+
 def _declare(writer: Writer, judgement: Judgement, rows: dict[Key, _Row], revision: str) -> bool:
     alive = _alive(writer.connection)
     waiting = False
@@ -103,6 +112,7 @@ def _declare(writer: Writer, judgement: Judgement, rows: dict[Key, _Row], revisi
         if rows.get(resource.key) == row and alive.get(resource.key):
             continue
         if rows.get(resource.key) != row:
+            _tell_of_revision(writer, resource, row.path, revision)
             _remember(writer.connection, resource, row, revision)
         if alive.get(resource.key) is False:
             waiting = True
@@ -124,6 +134,39 @@ def _remember(connection: sqlite3.Connection, resource: Resource, row: _Row, rev
         (*resource.key, *row, objects.spec_json(resource), revision),
     )
     overrides.end(connection, resource.key, row.hash)
+
+
+def _tell_of_revision(writer: Writer, resource: Resource, path: str, revision: str) -> None:
+    """An event, where the folder is a copy: what the object is now, it is because of this revision."""
+    if revision:
+        before = where(writer.connection, resource.key)
+        since = f"{short(before.revision)} → " if before is not None and before.revision else ""
+        _tell(writer, Event(resource.key, "Normal", "Synced", f"{since}{short(revision)} ({path})"))
+
+
+def _tell_of_doubts(writer: Writer, reading: Reading, rows: dict[Key, _Row], revision: str) -> None:
+    """An event of each object whose file a revision broke; once for each revision."""
+    doubtful = {each.path: each for each in reading.manifests if each.contents.problems}
+    for key, row in rows.items():
+        problems = doubtful[row.path].contents.problems if row.path in doubtful else ()
+        why = next((each for each in problems if each.key in {None, key}), None)
+        before = where(writer.connection, key)
+        if why is not None and before is not None:
+            kept = f"what {short(before.revision)} says stays in force"
+            said = f"{short(revision)} is not taken, {kept}: {why.source}: {why.message}"
+            _tell(writer, Event(key, "Warning", "NotSynced", said), again=False)
+
+
+def _tell(writer: Writer, event: Event, *, again: bool = True) -> None:
+    current = writer.find(event.key)
+    event = replace(event, uid="" if current is None else current.metadata.uid)
+    if again or not journal.was_said(writer.connection, event):
+        journal.keep_event(writer.connection, event, writer.now)
+
+
+def short(revision: str) -> str:
+    """A commit as people say it."""
+    return revision[:7]
 
 
 def _remember_files(

@@ -235,6 +235,10 @@ class DirectoryStore:
         """Which file declares the object, and since which revision it says what it says."""
         return await self._state.read(lambda connection: declared.where(connection, key))
 
+    async def declarations(self) -> Mapping[Key, declared.Declared]:
+        """Where each object is declared."""
+        return await self._state.read(declared.everywhere)
+
     def look(self) -> None:
         """There is news of the origin: look at the folder now, and have everybody list again."""
         self._stirred.set()

@@ -60,6 +60,18 @@ def keep_event(connection: sqlite3.Connection, event: Event, at: datetime) -> No
     )
 
 
+def was_said(connection: sqlite3.Connection, event: Event) -> bool:
+    """Whether this very event is among those kept."""
+    said = (*event.key, event.uid, event.type, event.reason, event.message)
+    return bool(
+        connection.execute(
+            """SELECT 1 FROM events
+               WHERE (kind, namespace, name, uid, type, reason, message) = (?, ?, ?, ?, ?, ?, ?)""",
+            said,
+        ).fetchone()
+    )
+
+
 def events(connection: sqlite3.Connection, key: Key | None, limit: int) -> tuple[Recorded, ...]:
     """The newest `limit` events, of one object or of all, oldest first."""
     condition = "" if key is None else "WHERE (kind, namespace, name) = (?, ?, ?)"

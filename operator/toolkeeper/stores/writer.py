@@ -19,7 +19,7 @@ class Writer:
         self.connection = connection
         self.changes: dict[int, Change] = {}
         """What to tell, by version, once the transaction is committed."""
-        self._now = now
+        self.now = now
         self._new_uid = new_uid
         self._version = objects.newest(connection)
 
@@ -38,7 +38,7 @@ class Writer:
         """Create or edit. Raises Conflict when the object is being deleted."""
         current = self.find(resource.key)
         if current is None:
-            wanted = versions.created(resource, uid=self._new_uid(), version=self._next, now=self._now)
+            wanted = versions.created(resource, uid=self._new_uid(), version=self._next, now=self.now)
         else:
             wanted = versions.applied(current, resource, version=self._next)
         return self._keep(current, wanted, edited=True)
@@ -46,7 +46,7 @@ class Writer:
     def delete(self, key: Key) -> None:
         """Delete, or mark for deletion. Raises NotFound."""
         current = self.current(key)
-        marked = versions.deleted(current, version=self._next, now=self._now)
+        marked = versions.deleted(current, version=self._next, now=self.now)
         if marked is None:
             self._forget(key)
         else:

@@ -25,7 +25,7 @@ from toolkeeper.telemetry.actions import Action, Logged
 from toolkeeper.telemetry.logs import Format, Level, Log, Silent, configured
 from toolkeeper.telemetry.metrics import OperatorMetrics
 from toolkeeper.wiring.git import GitOptions, following
-from toolkeeper.wiring.places import Place, digest_key, forget, remember
+from toolkeeper.wiring.places import Place, digest_key, forget, git_cache, remember
 from toolkeeper.wiring.port import heartbeat, serving
 from toolkeeper.wiring.stores import Source, connector, inner, opened
 
@@ -77,7 +77,9 @@ async def _run(place: Place, options: LoopOptions) -> None:
     log = log_of(options, installation=place.installation)
     async with opened(place, allow_prune=options.allow_prune) as store:
         remember(place)
-        source = {} if place.git is None else {"source": str(place.git)}
+        source = {}
+        if place.git is not None:
+            source = {"source": str(place.git), "commit": git_cache(place.root, place.git).commit}
         log.info("operator starts", store=place.kind, path=str(place.path), origin=place.origin, **source)
         metrics = OperatorMetrics(CollectorRegistry())
         try:

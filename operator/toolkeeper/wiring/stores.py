@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from toolkeeper.dtma.dialled import Dialled
@@ -88,6 +88,12 @@ async def declaration(store: Source, key: Key) -> Declared | None:
     """Which file of a directory declares the object, if one does."""
     kept = inner(store)
     return await kept.declaration(key) if isinstance(kept, DirectoryStore) else None
+
+
+async def declarations(store: Source) -> Mapping[Key, Declared]:
+    """Which file of a directory declares each object, for those that one does."""
+    kept = inner(store)
+    return await kept.declarations() if isinstance(kept, DirectoryStore) else {}
 
 
 def connector(store: Source) -> Callable[[Toolbox], Dialled]:
