@@ -16,17 +16,17 @@ BROKEN = {
     "Planning reads no clock, no settings, and counts nothing": ("planning/b.py", "import time"),
     "Nothing that ships into production imports testing": ("node/a.py", "import toolkeeper.testing.a"),
     "kopf lives in stores.kubernetes": ("reconcile/a.py", "import kopf"),
-    "docker lives in node": ("cli/a.py", "import docker"),
+    "docker lives in node.docker": ("cli/a.py", "import docker"),
     "supabase lives in stores.supabase": ("stores/a.py", "import supabase"),
     "The MCP SDK lives where MCP is spoken": ("dtma/a.py", "import mcp"),
     "watchfiles lives in stores": ("node/b.py", "import watchfiles"),
 }
 HOMES = {
     "stores/kubernetes/feed.py": "import kopf, aiohttp",
-    "node/engine.py": "import docker, mcp",
+    "node/docker/engine.py": "import docker, mcp",
     "stores/supabase.py": "import supabase",
     "stores/directory.py": "import watchfiles",
-    "cli/b.py": "import toolkeeper.stores.kubernetes.feed, toolkeeper.node.engine, toolkeeper.stores.supabase",
+    "cli/b.py": "import toolkeeper.stores.kubernetes.feed, toolkeeper.node.docker.engine, toolkeeper.stores.supabase",
 }
 
 
