@@ -38,6 +38,7 @@ def test_a_url_that_git_would_take_is_taken(url: str, scheme: str) -> None:
         ("--upload-pack=touch /tmp/x", "not the URL"),
         ("-oProxyCommand=x:y", "not the URL"),
         ("ssh://-oProxyCommand=x/y", "names no host"),
+        ("ssh://-oProxyCommand=x@host/y", "names no host"),
         ("-host:repo", "not the URL"),
         ("ext::sh -c x", "not the URL"),
         ("ext::sh", "not the URL"),

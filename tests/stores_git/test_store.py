@@ -270,6 +270,14 @@ class TestDoubt:
         assert names_of(listing) == ["time"]
         assert {each.message for each in listing.problems if "link that leads out" in each.message}
 
+    async def test_a_name_that_commands_a_terminal_is_shown_and_not_obeyed(self, control: Control) -> None:
+        await control.push(time="time:1")
+        control.repository.commit({"servers/\x1b]0;evil\x07\n\u202e.yaml": BROKEN})
+        await control.following.puller.pull()
+        (problem,) = (await control.store.list()).problems
+        assert r"/\x1b]0;evil\x07\x0a\x202e.yaml:" in problem.source
+        assert problem.source.isprintable()
+
     async def test_a_file_too_large_is_named(self, control: Control) -> None:
         await control.push(time="time:1", huge="#\n" * (1024 * 1024))
         assert "larger than 1 MiB" in (await control.store.list()).problems[0].message

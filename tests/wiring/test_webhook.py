@@ -69,6 +69,11 @@ async def test_the_token_that_gitlab_sends_rings(bell: Bell) -> None:
     assert bell.rung == 1
 
 
+async def test_a_body_signed_as_bitbucket_does_rings(bell: Bell) -> None:
+    assert await bell.post({"X-Hub-Signature": signed(BODY)}) == 202
+    assert bell.rung == 1
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -84,6 +89,8 @@ async def test_the_token_that_gitlab_sends_rings(bell: Bell) -> None:
         {"X-Gitlab-Token": SECRET + "x"},
         {"X-Gitlab-Token": ""},
         {"X-Hub-Signature-256": "sha256=wrong", "X-Gitlab-Token": SECRET},
+        {"X-Hub-Signature-256": "sha256=wrong", "X-Hub-Signature": signed(BODY)},
+        {"X-Hub-Signature": signed(BODY, "another secret")},
         {"Authorization": f"Bearer {SECRET}"},
     ],
 )

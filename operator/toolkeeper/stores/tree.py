@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from toolkeeper.stores.installation import FILE as INSTALLATION_FILE
 
 ENDINGS = (".yaml", ".yml", ".json")
 LARGEST = 1024 * 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _ESCAPES = "is a link that leads out of the folder"
 
 
@@ -55,6 +57,12 @@ class Walk:
 
 class Unreadable(Exception):
     """A file whose text cannot be had."""
+
+
+def shown(name: str) -> str:
+    """A name as text that a terminal may be given."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def walk(root: Path, *, skip: Collection[Path] = ()) -> Walk:
@@ -120,8 +128,8 @@ def _descend(folder: Path, path: str, bounds: _Bounds, found: Walk) -> None:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        # SQLite and people both want text; a name that is none is shown escaped.
-        name = entry.name.encode("utf-8", "backslashreplace").decode()
+        # SQLite and people both want text; a name that is none, or that commands a terminal, is shown escaped.
+        name = shown(entry.name)
         below = f"{path}/{name}" if path else name
         for file in _looked_at(entry, below, bounds, found):
             found.files.append(file)

@@ -28,6 +28,8 @@ from toolkeeper.wiring.port import answering
 from toolkeeper.wiring.webhook import PATH, webhook
 
 SHORTEST_INTERVAL = 1.0
+FIRST_SECONDS = 10.0
+"""How long the start waits for a newer commit than the one that is here: a Git server that hangs stops nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,10 @@ async def first_pulled(options: GitOptions, state_dir: Path | None = None) -> Pl
     cache = git_cache(root, options.address)
     before = _installation(cache.root, options).id if cache.commit else None
     try:
-        await _puller(options, cache, before).pull()
+        async with asyncio.timeout(FIRST_SECONDS if cache.commit else None):
+            await _puller(options, cache, before).pull()
+    except TimeoutError:
+        pass  # the next look comes as soon as the loop runs
     except ToolkeeperError as exc:
         if not cache.commit:
             raise type(exc)(f"{options.address}: {exc}") from exc

@@ -22,8 +22,11 @@ BODY_SECONDS = 20.0
 
 
 def rightful(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-    """Whether the caller knows the secret: GitHub, Gitea and Forgejo sign the body with it, GitLab sends it."""
-    signature = headers.get("HTTP_X_HUB_SIGNATURE_256", "")
+    """Whether the caller knows the secret: GitHub, Gitea, Forgejo and Bitbucket sign the body with it, GitLab sends it.
+
+    In the header where Bitbucket puts its SHA-256, GitHub puts an SHA-1 for old receivers, which proves nothing here.
+    """
+    signature = headers.get("HTTP_X_HUB_SIGNATURE_256", "") or headers.get("HTTP_X_HUB_SIGNATURE", "")
     if signature:
         expected = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         return hmac.compare_digest(signature.encode("latin-1", "replace"), expected.encode())

@@ -82,7 +82,7 @@ def _scheme(parts: SplitResult) -> Scheme:
     if parts.query or parts.fragment:
         raise Invalid("--git must end with the repository's path: leave out what begins with '?' or '#'")
     if scheme in {"http", "https", "ssh"}:
-        if not parts.hostname or parts.hostname.startswith("-") or not parts.path.strip("/"):
+        if not parts.hostname or "-" in {parts.hostname[0], parts.netloc[0]} or not parts.path.strip("/"):
             raise Invalid(f"--git names no host or no repository: give {EXAMPLE}")
         return "https" if scheme == "https" else "http" if scheme == "http" else "ssh"
     if scheme == "file":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Invalid, NotFound, ToolkeeperError
+from toolkeeper.stores import tree
 from toolkeeper.stores.git import worktree
 from toolkeeper.stores.git.access import Access
 from toolkeeper.stores.git.cache import Cache, Pulled
@@ -140,7 +141,7 @@ class Puller:
                 self._check(draft / path)
                 self._cache.adopt(draft, commit)
         return tuple(
-            f"{each} is a submodule and is not followed: keep its manifests in the repository itself"
+            f"{tree.shown(each)} is a submodule and is not followed: keep its manifests in the repository itself"
             for each in chosen.submodules
         )
 
