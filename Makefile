@@ -17,12 +17,12 @@ up: .venv/.ready ## bring up examples/quickstart (ARGS=--check: bring up, report
 	$(BIN)/toolkeeper up examples/quickstart $(ARGS)
 
 .PHONY: check
-check: .venv/.dev ## format, lint, types, import contracts and the unit tests
+check: .venv/.dev ## format, lint, types, import contracts and the unit tests but the slow ones
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m 'not ($(GROUPS))'
+	$(BIN)/python -m pytest -n 2 $(UNITS)
 
 .PHONY: format
 format: .venv/.dev ## format the code, and mend what the linter can mend
@@ -31,6 +31,10 @@ format: .venv/.dev ## format the code, and mend what the linter can mend
 
 # The tests without these markers start nothing: no container, no child process, no server of another process.
 GROUPS := docker or registry or process or kubernetes or postgres or conformance or browser or network
+
+# The loop of somebody who edits leaves out what takes long; the whole suite does not, and generates more input.
+UNITS        := -m 'not slow and not ($(GROUPS))'
+suite: UNITS := -m 'not ($(GROUPS))' --hypothesis-profile=whole
 
 # Everything, with the real parts around it; what a machine cannot offer is skipped with its reason.
 .PHONY: test

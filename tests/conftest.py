@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
 import docker
-import hypothesis
 import pytest
 
+import generated
 from services import apiserver, base_images, engine, groups, registry
 
 PATIENCE = 0.8
@@ -20,9 +20,7 @@ PATIENCE = 0.8
 The plugin that enforces the timeout raises wherever the loop happens to be, after which the loop waits for ever.
 """
 
-# How long one example takes says nothing on a machine that others use as well.
-hypothesis.settings.register_profile("toolkeeper", deadline=None)
-hypothesis.settings.load_profile("toolkeeper")
+generated.register()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from generated import examples
 from toolkeeper.node.app import make_api
 from toolkeeper.testing.fake_runtime import FakeRuntime
 from toolkeeper.testing.nodes import TOKEN, node_in_a_thread
@@ -28,7 +29,7 @@ def url() -> Iterator[str]:
 
 
 @REQUESTS.parametrize()
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@settings(max_examples=examples(15), deadline=None, derandomize=True, suppress_health_check=QUIET)
 def test_every_answer_is_one_that_the_document_declares(case: schemathesis.Case[Any], url: str) -> None:
     # Some rules join several fields, which a schema cannot say: what it allows may still be refused.
     case.call_and_validate(base_url=url, headers=LOGIN, excluded_checks=[positive_data_acceptance])

@@ -70,6 +70,7 @@ EVERY = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @EVERY
 def test_no_pair_of_containers_breaks_a_law(image: str, way: str, what: str) -> None:
     """A sample that differs from case to case, so that together they cover every pair; EVERY_PAIR=1 takes all."""

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
+from generated import examples
 from planning.host import Fleet, Host, fleet
 from planning.laws import converge
 from toolkeeper.planning.desired import secret_uses
@@ -177,7 +178,7 @@ def _containers(draw: st.DrawFn, pool: Pool) -> Container:
 
 # Shrinking such worlds takes minutes; the world is small and is told in the failure.
 @settings(
-    max_examples=150,
+    max_examples=examples(150),
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

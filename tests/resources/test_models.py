@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from generated import examples
 from toolkeeper.resources import shapes
 from toolkeeper.resources.crds import editor_schema
 from toolkeeper.resources.kinds import KINDS, Resource
@@ -138,7 +139,7 @@ def documents(draw: st.DrawFn, kind: str) -> Schema:
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @given(data=st.data())
 @settings(
-    max_examples=60,
+    max_examples=examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
@@ -245,24 +246,14 @@ def _patterns(value: Any) -> set[str]:
     )
 
 
-def test_importing_the_nouns_takes_little_and_reads_nothing_but_modules() -> None:
+def test_importing_the_nouns_imports_nothing_that_does_io() -> None:
     program = """
-import sys, time
-begin = time.process_time()
+import sys
 import pydantic, pydantic.main, pydantic.types, pydantic.fields, yaml
 pydantic.create_model("Warm", x=(int, ...))
 before = set(sys.modules)
-start = time.process_time()
 import toolkeeper.resources.kinds, toolkeeper.resources.parse, toolkeeper.resources.reasons
-print((time.process_time() - start) / (start - begin))
 print(sorted({"asyncio", "socket", "subprocess", "httpx", "docker"} & (set(sys.modules) - before)))
 """
-    told = [_run(program) for _ in range(3)]
-    # On an idle machine about 0.1 s; as a share of what pydantic itself takes it does not depend on the machine.
-    assert min(float(share) for share, _ in told) < 1.2
-    assert told[0][1] == "[]"
-
-
-def _run(program: str) -> list[str]:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return ended.stdout.splitlines()
+    assert ended.stdout == "[]\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from generated import examples
 from stores.conftest import HandClock, server, write
 from toolkeeper.errors import ToolkeeperError
 from toolkeeper.reconcile.ports import Resource
@@ -62,7 +63,7 @@ class Actor:
         return await self.store.set_finalizer(seen, present=verb == "hold")
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(ACTS, max_size=25))
 def test_sqlite_answers_as_memory_does(acts: list[tuple[str, str, str | None]]) -> None:
     async def history(folder: Path) -> None:
@@ -124,7 +125,7 @@ def declared(files: dict[str, list[MCPServer]]) -> dict[Key, str | None]:
     return said
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(EDITS, max_size=12), st.dictionaries(PATHS, SERVERS, min_size=1))
 def test_whatever_happened_to_the_folder_in_the_end_it_is_what_the_files_say(
     edits: list[tuple[str, str, list[MCPServer]]], last: dict[str, list[MCPServer]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,15 @@ from stores.conftest import manifest, server, write
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.stores.manifests import Contents, Reader, contents_of
 
+COUNT = 100
+"""Manifests, in more than one folder."""
 LATER = 1e12
 """So much later than any file was written that its stamp can be trusted."""
 
 
 @pytest.fixture
-def thousand(tmp_path: Path) -> Path:
-    for number in range(1000):
+def many(tmp_path: Path) -> Path:
+    for number in range(COUNT):
         folder = tmp_path / f"{number // 50}"
         write(
             folder / f"s{number}.yaml",
@@ -26,27 +27,21 @@ def thousand(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_thousand_manifests_are_read_in_two_seconds(thousand: Path) -> None:
-    start = time.process_time()
-    reading = Reader(thousand).read(LATER)
-    assert time.process_time() - start < 2.0
-    assert len([each for manifest in reading.manifests for each in manifest.contents.declarations]) == 1000
-
-
-def test_after_an_edit_only_the_edited_file_is_parsed(thousand: Path) -> None:
+def test_after_an_edit_only_the_edited_file_is_parsed(many: Path) -> None:
     parsed: list[str] = []
 
     def parse(text: str, source: str) -> Contents:
         parsed.append(source)
         return contents_of(text, source)
 
-    reader = Reader(thousand, parse=parse)
+    reader = Reader(many, parse=parse)
     first = reader.read(LATER)
-    assert len(parsed) == 1000
+    assert len([each for manifest in first.manifests for each in manifest.contents.declarations]) == COUNT
+    assert len(parsed) == COUNT
     assert reader.read(LATER).same_as(first)
-    write(thousand / "7" / "s350.yaml", server("s350", image="time:2"))
+    write(many / "1" / "s70.yaml", server("s70", image="time:2"))
     second = reader.read(LATER)
-    assert parsed[1000:] == [str(thousand / "7" / "s350.yaml")]
+    assert parsed[COUNT:] == [str(many / "1" / "s70.yaml")]
     assert not second.same_as(first)
 
 
