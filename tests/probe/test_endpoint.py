@@ -365,6 +365,41 @@ async def test_headers_and_the_host_reach_the_server(client: httpx2.AsyncClient)
     assert (await probe(picky, client)).handshake.reason == "HostRejected"
 
 
+async def test_a_kept_connection_that_just_ended_is_no_fault_of_the_server(
+    client: httpx2.AsyncClient,
+) -> None:
+    begun = False
+
+    def ends_the_connection_late(request: Request) -> Reply:
+        nonlocal begun
+        if request.headers["host"] == "wrong":
+            return Reply(421)
+        if not begun:
+            begun = True
+            return Reply(raw=True)
+        return tiny(request)
+
+    async with serving(ends_the_connection_late) as base:
+        how: dict[str, Any] = {"transport": "streamable-http", "client": client, "timeout": 5}
+        assert (
+            await probe_http(f"{base}/mcp", host_header="wrong", **how)
+        ).handshake.reason == "HostRejected"
+        assert (await probe_http(f"{base}/mcp", **how)).handshake.ok
+
+
+async def test_a_server_that_hangs_up_on_a_new_connection_is_not_asked_again(
+    client: httpx2.AsyncClient,
+) -> None:
+    asked: list[object] = []
+
+    def hangs_up(request: Request) -> Reply:
+        asked.append(request.message["method"])
+        return Reply(raw=True)
+
+    assert (await probe(hangs_up, client)).handshake.reason == "ConnectionRefused"
+    assert len(asked) == len(set(asked))
+
+
 async def test_cookies_of_one_server_reach_no_other_probe(client: httpx2.AsyncClient) -> None:
     cookies: list[str | None] = []
 

@@ -95,7 +95,7 @@ class _Wire(httpx2.AsyncBaseTransport):
         matters = request.method == "POST" or self._transport == "sse"
         if matters:
             self._evidence.last = None
-        response = await self._client.send(request, stream=True, follow_redirects=False)
+        response = await self._sent(request)
         body: httpx2.AsyncByteStream = _Counted(response, self._evidence)
         content = b""
         if response.status_code >= 400:
@@ -112,6 +112,27 @@ class _Wire(httpx2.AsyncBaseTransport):
         return httpx2.Response(
             response.status_code, headers=response.headers, stream=body, extensions=response.extensions
         )
+
+    async def _sent(self, request: httpx2.Request) -> httpx2.Response:
+        """The head of the answer.
+
+        A server may end a connection that was kept open just as it is used again (the SDK's does after refusing a Host
+        on the sse transport). That says nothing about the server, and all that a probe sends can be sent twice: so the
+        request is sent again until a connection was opened for it.
+        """
+        opened: list[str] = []
+
+        async def note(event: str, _: Mapping[str, Any]) -> None:
+            if event == "connection.connect_tcp.started":
+                opened.append(event)
+
+        request.extensions = {**request.extensions, "trace": note}
+        while True:
+            try:
+                return await self._client.send(request, stream=True, follow_redirects=False)
+            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+                if opened:
+                    raise
 
 
 class _Counted(httpx2.AsyncByteStream):
