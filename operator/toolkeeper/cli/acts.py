@@ -22,8 +22,9 @@ from toolkeeper.reconcile.ports import Resource
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores.directory import DirectoryStore
+from toolkeeper.stores.kubernetes.owners import managed_by
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import inner, opened
+from toolkeeper.wiring.stores import Kept, Scope, inner, opened
 
 
 def _verb(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -38,18 +39,26 @@ def _verb(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], 
 async def _act(
     place: Place, key: Key, verb: str, value: Callable[[Resource], str], done: str, output: str
 ) -> None:
-    async with opened(place) as store:
+    async with opened(place, scope=Scope((key.namespace,), (key.kind,))) as store:
         try:
             current = await store.get(key)
         except NotFound as exc:
             raise click.ClickException(missing(key, (await store.list()).resources)) from exc
         after = await store.patch(key, verb, value(current), actor=getpass.getuser())
-        kept = isinstance(inner(store), DirectoryStore)
+        note = _note(inner(store), after)
     if output != "table":
         write_document(after.model_dump(mode="json", by_alias=True, exclude_none=True), output)
         return
-    note = " (until its file is edited; `describe` shows the permanent patch)" if kept else ""
     click.echo(f"{key.kind.lower()}/{key.name} {done}{note}")
+
+
+def _note(kept: Kept | None, after: Resource) -> str:
+    """For how long it holds, where that is not for ever."""
+    if isinstance(kept, DirectoryStore):
+        return " (until its file is edited; `describe` shows the permanent patch)"
+    if kept is None and (owner := managed_by(after)):
+        return f" ({owner} manages it and may undo this: make the change in Git, too)"
+    return ""
 
 
 @_verb("start", "Start a stopped server.", "toolkeeper start server time")

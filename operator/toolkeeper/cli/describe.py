@@ -17,7 +17,7 @@ from toolkeeper.resources.meta import Key
 from toolkeeper.resources.reasons import remedy
 from toolkeeper.stores.overrides import PATCHES, Override
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import declaration, opened, overrides
+from toolkeeper.wiring.stores import Scope, declaration, opened, overrides
 
 EPILOG = """\b
 Examples:
@@ -47,7 +47,7 @@ def _patch(override: Override) -> str:
 
 
 async def _describe(place: Place, key: Key, output: str) -> None:
-    async with opened(place) as store:
+    async with opened(place, scope=Scope((key.namespace,), (key.kind,))) as store:
         try:
             resource = await store.get(key)
         except NotFound as exc:

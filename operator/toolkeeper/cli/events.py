@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from toolkeeper.cli.opening import namespace_option, run, store_options
 from toolkeeper.cli.output import age, output_option, write_document, write_table
@@ -10,7 +11,7 @@ from toolkeeper.cli.selecting import one
 from toolkeeper.clock import SystemClock
 from toolkeeper.resources.meta import Key
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import opened
+from toolkeeper.wiring.stores import Scope, opened
 
 EPILOG = """\b
 Examples:
@@ -28,13 +29,19 @@ Examples:
 @output_option()
 @store_options
 def events_command(what: tuple[str, ...], namespace: str, limit: int, output: str, place: Place) -> None:
-    """List what happened, newest last: to one resource, or to all."""
-    run(_events(place, one(what, namespace) if what else None, limit, output))
+    """List what happened, newest last: to one resource, or to all (with -n: of that namespace)."""
+    said = click.get_current_context().get_parameter_source("namespace") is ParameterSource.COMMANDLINE
+    within = namespace if said or what else None
+    run(_events(place, one(what, namespace) if what else None, within, limit, output))
 
 
-async def _events(place: Place, key: Key | None, limit: int, output: str) -> None:
-    async with opened(place) as store:
-        events = await store.events(key, limit=limit)
+async def _events(place: Place, key: Key | None, within: str | None, limit: int, output: str) -> None:
+    async with opened(place, scope=Scope((within,) if within else ())) as store:
+        events = [
+            each
+            for each in await store.events(key, limit=limit)
+            if within in (None, each.event.key.namespace)
+        ]
     if output == "table":
         now = SystemClock().now()
         rows = [

@@ -18,13 +18,14 @@ from toolkeeper.reconcile.ports import Listing, Resource
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores.declared import Declared
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import Source, declarations, opened
+from toolkeeper.wiring.stores import Scope, Source, declarations, opened
 
 EPILOG = """\b
 Examples:
   toolkeeper get servers
   toolkeeper get server time -o yaml
   toolkeeper get servers -w -o wide
+  toolkeeper get servers -A --store kubernetes
 """
 
 
@@ -78,7 +79,8 @@ def _kind(word: str) -> str:
 
 
 async def _get(place: Place, asked: Asked, *, watch: bool) -> None:
-    async with opened(place) as store:
+    scope = Scope((asked.namespace,) if asked.namespace else (), (asked.kind,))
+    async with opened(place, scope=scope) as store:
         found = await store.list()
         warned = _warn(found, asked, frozenset())
         chosen = _chosen(found.resources, asked)

@@ -10,7 +10,7 @@ from toolkeeper.errors import NotFound
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import opened, toolbox_client
+from toolkeeper.wiring.stores import Scope, opened, toolbox_client
 
 EPILOG = """\b
 Examples:
@@ -33,7 +33,7 @@ def logs_command(what: tuple[str, ...], follow: bool, tail: int, namespace: str,
 
 
 async def _logs(place: Place, key: Key, *, tail: int, follow: bool) -> None:
-    async with opened(place) as store:
+    async with opened(place, scope=Scope((key.namespace,), (key.kind,))) as store:
         try:
             server = await store.get(key)
         except NotFound as exc:

@@ -7,12 +7,15 @@ import functools
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from toolkeeper.errors import ToolkeeperError
+
+if TYPE_CHECKING:
+    from toolkeeper.wiring.places import Place
 
 Answer = TypeVar("Answer")
 
@@ -82,6 +85,8 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 place = place_of(store, path, state_dir=state_dir, installation=installation, cluster=cluster)
         except ToolkeeperError as exc:
             raise click.ClickException(str(exc)) from exc
+        if place.cluster is not None and _unsaid("namespace"):
+            kwargs["namespace"] = _usual_namespace(place)
         return command(*args, place=place, **kwargs)
 
     for option in reversed(OPTIONS):
@@ -89,9 +94,27 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_place
 
 
+def _unsaid(option: str) -> bool:
+    """Whether the command has that option, and nobody gave it."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.DEFAULT
+
+
+def _usual_namespace(place: Place) -> str:
+    from toolkeeper.wiring.visiting import usual_namespace  # noqa: PLC0415 – loads kopf and aiohttp
+
+    assert place.cluster is not None
+    try:
+        return usual_namespace(place.cluster)
+    except ToolkeeperError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
 def namespace_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`-n NAMESPACE`."""
-    option = click.option("-n", "--namespace", default="default", show_default=True, help="Namespace.")
+    option = click.option(
+        "-n", "--namespace", default="default", show_default=True,
+        help="Namespace. With a cluster, the default is that of the kubeconfig's context.",
+    )  # fmt: skip
     return option(command)
 
 

@@ -10,9 +10,9 @@ from toolkeeper.cli.manifests import read, refuse
 from toolkeeper.cli.opening import run, store_options
 from toolkeeper.cli.output import output_option, write_document
 from toolkeeper.reconcile.ports import Resource
-from toolkeeper.wiring.places import Place, digest_key
+from toolkeeper.wiring.places import Place
 from toolkeeper.wiring.preview import documents, preview
-from toolkeeper.wiring.stores import connector, opened
+from toolkeeper.wiring.stores import connector, identity, opened
 
 EPILOG = """\b
 Examples:
@@ -38,12 +38,13 @@ def plan_command(files: tuple[Path, ...], allow_prune: bool, output: str, place:
 
 async def _plan(place: Place, wanted: tuple[Resource, ...], allow_prune: bool, output: str) -> None:
     async with opened(place, allow_prune=allow_prune) as store:
+        installation, digest_key = await identity(store, place)
         found = await preview(
             store,
             wanted,
             connector(store),
-            installation=place.installation,
-            digest_key=digest_key(place),
+            installation=installation,
+            digest_key=digest_key,
             allow_prune=allow_prune,
         )
     if output != "table":

@@ -10,7 +10,7 @@ from toolkeeper.errors import ToolkeeperError
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.toolbox import Toolbox
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import opened, toolbox_client
+from toolkeeper.wiring.stores import identity, opened, toolbox_client
 
 EPILOG = """\b
 Example:
@@ -31,6 +31,7 @@ async def _top(place: Place, output: str) -> None:
     rows: list[dict[str, object]] = []
     async with opened(place) as store:
         resources = (await store.list()).resources
+        installation, _ = await identity(store, place)
         names = {
             each.status.container: each
             for each in resources
@@ -39,7 +40,7 @@ async def _top(place: Place, output: str) -> None:
         for toolbox in (each for each in resources if isinstance(each, Toolbox)):
             try:
                 async with toolbox_client(store, toolbox.metadata.name, toolbox.metadata.namespace) as client:
-                    usage = (await (await client.node()).usage(place.installation)).usage
+                    usage = (await (await client.node()).usage(installation)).usage
             except ToolkeeperError as exc:
                 failed = True
                 click.echo(f"toolbox {toolbox.metadata.name}: {exc}", err=True)

@@ -27,7 +27,7 @@ from toolkeeper.telemetry.metrics import OperatorMetrics
 from toolkeeper.wiring.git import GitOptions, following
 from toolkeeper.wiring.places import Place, digest_key, forget, git_cache, remember
 from toolkeeper.wiring.port import heartbeat, serving
-from toolkeeper.wiring.stores import Source, connector, inner, opened
+from toolkeeper.wiring.stores import Source, connector, here, inner, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ async def operator_of(
     """An operator of that place; what it did is in its log and in the store once the context ends."""
     async with _recording(store) as record:
         yield Operator(
-            store,
+            here(store),
             connector(store),
             FileLease(place.folder / "lease"),
             policy=Policy(installation=place.installation, allow_prune=options.allow_prune),
@@ -147,13 +147,15 @@ def log_of(options: LoopOptions, installation: str = "") -> Log:
 @asynccontextmanager
 async def _recording(store: Source) -> AsyncIterator[Callable[[Action], None]]:
     """Keeps control actions in the store, in order, without anybody waiting for it."""
+    kept = inner(store)
+    assert kept is not None, "on a cluster, run_on_cluster records nothing here"
     waiting: asyncio.Queue[Action] = asyncio.Queue()
 
     async def keep() -> None:
         while True:
             action = await waiting.get()
             try:
-                await inner(store).record(_kept(action))
+                await kept.record(_kept(action))
             except ToolkeeperError:
                 continue  # the log has it; a store that is gone says so elsewhere
             finally:

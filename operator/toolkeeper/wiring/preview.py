@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from toolkeeper.clock import SystemClock
 from toolkeeper.planning.observed import Snapshot
@@ -19,7 +20,6 @@ from toolkeeper.reconcile.ports import (
     Listing,
     Resource,
     Secret,
-    Store,
     ToolboxClient,
 )
 from toolkeeper.reconcile.recorder import Telemetry
@@ -45,8 +45,15 @@ class Preview:
     """Toolboxes that do not exist yet and were taken as empty."""
 
 
+class Shown(Protocol):
+    """What a preview asks of a store."""
+
+    async def list(self) -> Listing: ...
+    async def secret(self, namespace: str, name: str) -> Secret: ...
+
+
 async def preview(
-    store: Store,
+    store: Shown,
     wanted: Sequence[Resource],
     connect: Callable[[Toolbox], ToolboxClient],
     *,
@@ -142,7 +149,7 @@ def _with_assumed(listing: Listing) -> tuple[Listing, tuple[Key, ...]]:
 class _Frozen:
     """A store that shows one listing for ever and takes every write for granted."""
 
-    def __init__(self, store: Store, listing: Listing, found: Preview) -> None:
+    def __init__(self, store: Shown, listing: Listing, found: Preview) -> None:
         self._store, self._listing, self._found = store, listing, found
 
     async def list(self) -> Listing:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from toolkeeper.dtma.dialled import Dialled
 from toolkeeper.errors import Invalid, NotFound
@@ -14,22 +15,36 @@ from toolkeeper.stores.directory import DATABASE, DirectoryStore
 from toolkeeper.stores.local import WithLocalToolbox
 from toolkeeper.stores.overrides import Override
 from toolkeeper.stores.sqlite import SqliteStore
-from toolkeeper.wiring.places import LocalNode, Place, git_cache, local_node
+from toolkeeper.wiring.places import LocalNode, Place, digest_key, git_cache, local_node
+
+if TYPE_CHECKING:
+    from toolkeeper.stores.kubernetes.visit import Visit
 
 Kept = DirectoryStore | SqliteStore
-Source = WithLocalToolbox | Kept
+Source: TypeAlias = "WithLocalToolbox | Kept | Visit"
+
+
+class Scope(NamedTuple):
+    """What of a cluster a command looks at; none: all. Other stores show everything."""
+
+    namespaces: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
 
 @asynccontextmanager
 async def opened(
-    place: Place, *, allow_prune: bool = False, local: LocalNode | None = None
+    place: Place, *, allow_prune: bool = False, local: LocalNode | None = None, scope: Scope | None = None
 ) -> AsyncIterator[Source]:
     """The store, closed afterwards; with the Toolbox of this machine where an embedded node is or was.
 
     Raises Invalid (damaged state), Unreachable.
     """
     if place.cluster is not None:
-        raise Invalid("use kubectl with --store kubernetes: get, describe, apply, delete, events")
+        from toolkeeper.wiring.visiting import visiting  # noqa: PLC0415 – loads kopf and aiohttp
+
+        async with visiting(place.cluster, scope or Scope()) as visit:
+            yield visit
+        return
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     kept = await _kept(place, allow_prune)
     node = local or local_node(place)
@@ -61,21 +76,37 @@ def database(place: Place) -> str:
     return str(place.folder / DATABASE if place.kind == "directory" else place.path)
 
 
-def inner(store: Source) -> Kept:
-    """The store behind the Toolbox of this machine."""
+def inner(store: Source) -> Kept | None:
+    """The store of this machine, behind its Toolbox; None for a cluster."""
     kept = store.inner if isinstance(store, WithLocalToolbox) else store
-    assert isinstance(kept, DirectoryStore | SqliteStore), "opened() wraps nothing else"
-    return kept
+    return kept if isinstance(kept, DirectoryStore | SqliteStore) else None
+
+
+def here(store: Source) -> WithLocalToolbox | Kept:
+    """The store as one that this machine's own operator runs on."""
+    assert isinstance(store, WithLocalToolbox | DirectoryStore | SqliteStore), "a cluster has its own loop"
+    return store
 
 
 def writable(store: Source) -> SqliteStore:
-    """The store as one that takes manifests. Raises Invalid for a directory: its files are the place to edit."""
+    """The store as one that takes manifests. Raises Invalid for a directory, whose files are the place to edit."""
     kept = inner(store)
+    if kept is None:
+        raise Invalid("on Kubernetes that is kubectl's: kubectl apply -f FILE, kubectl delete -f FILE")
     if isinstance(kept, DirectoryStore):
         raise Invalid(
             "these resources are declared by files of a directory: edit or delete the files instead"
         )
     return kept
+
+
+async def identity(store: Source, place: Place) -> tuple[str, bytes]:
+    """The name of the control plane, and the key that its secrets are compared by. Raises as the store does."""
+    if place.cluster is None:
+        return place.installation, digest_key(place)
+    from toolkeeper.wiring.visiting import identity_of  # noqa: PLC0415 – loads kopf and aiohttp
+
+    return await identity_of(store)
 
 
 async def overrides(store: Source, key: Key) -> tuple[Override, ...]:
@@ -104,18 +135,21 @@ def connector(store: Source) -> Callable[[Toolbox], Dialled]:
 @asynccontextmanager
 async def toolbox_client(store: Source, name: str, namespace: str) -> AsyncIterator[Dialled]:
     """A connection to the toolbox of that name: of the namespace, else the one that admits it. Raises NotFound."""
-    toolboxes = [
-        each
-        for each in (await store.list()).resources
-        if isinstance(each, Toolbox) and each.metadata.name == name.rpartition("/")[2]
-    ]
-    wanted = name.partition("/")[0] if "/" in name else namespace
-    chosen = next((each for each in toolboxes if each.metadata.namespace == wanted), None)
-    chosen = chosen or next(iter(toolboxes), None)
-    if chosen is None:
-        raise NotFound(f"the toolbox {name} does not exist")
+    chosen = await _toolbox(store, name, namespace)
     client = Dialled(chosen, store.secret)
     try:
         yield client
     finally:
         await client.aclose()
+
+
+async def _toolbox(store: Source, name: str, namespace: str) -> Toolbox:
+    wanted = Key("Toolbox", name.partition("/")[0] if "/" in name else namespace, name.rpartition("/")[2])
+    with suppress(NotFound):
+        found = await store.get(wanted)
+        assert isinstance(found, Toolbox)
+        return found
+    for each in (await store.list()).resources:
+        if isinstance(each, Toolbox) and each.metadata.name == wanted.name:
+            return each
+    raise NotFound(f"the toolbox {name} does not exist")

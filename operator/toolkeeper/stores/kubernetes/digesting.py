@@ -23,7 +23,7 @@ async def digest_key(api: Api, namespace: str, *, fresh: Callable[[int], bytes])
     """
     collection = f"/api/v1/namespaces/{namespace}/secrets"
     try:
-        return _said(await api.request("GET", f"{collection}/{NAME}"), namespace)
+        return await known(api, namespace)
     except NotFound:
         pass
     body = {
@@ -42,6 +42,11 @@ async def digest_key(api: Api, namespace: str, *, fresh: Callable[[int], bytes])
         return _said(await api.request("POST", collection, body=body), namespace)
     except Conflict:  # another replica, at the same moment
         return _said(await api.request("GET", f"{collection}/{NAME}"), namespace)
+
+
+async def known(api: Api, namespace: str) -> bytes:
+    """The same, where an operator has run before. Raises NotFound, Invalid, Refused, Unreachable."""
+    return _said(await api.request("GET", f"/api/v1/namespaces/{namespace}/secrets/{NAME}"), namespace)
 
 
 def _said(document: Json, namespace: str) -> bytes:

@@ -26,7 +26,7 @@ async def installation_of(
     collection = f"/api/v1/namespaces/{namespace}/configmaps"
     origin = f"from the ConfigMap {namespace}/{NAME}"
     try:
-        return Installation(_said(await api.request("GET", f"{collection}/{NAME}"), namespace), origin)
+        return await known(api, namespace)
     except NotFound:
         pass
     id = f"k{new_uid().replace('-', '')[:8]}"
@@ -42,6 +42,18 @@ async def installation_of(
     except Conflict:  # another replica, at the same moment
         return Installation(_said(await api.request("GET", f"{collection}/{NAME}"), namespace), origin)
     return Installation(id, origin)
+
+
+async def known(api: Api, namespace: str) -> Installation:
+    """The same, where an operator has run before. Raises NotFound, Invalid, Refused, Unreachable."""
+    try:
+        document = await api.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{NAME}")
+    except NotFound as exc:
+        raise NotFound(
+            f"there is no ConfigMap {namespace}/{NAME}: no operator ever ran in that namespace; "
+            "name the one that it runs in with --operator-namespace"
+        ) from exc
+    return Installation(_said(document, namespace), f"from the ConfigMap {namespace}/{NAME}")
 
 
 def _said(document: Json, namespace: str) -> str:

@@ -1,0 +1,91 @@
+"""The command line on a cluster: on the real API server, and on the one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from stores_kubernetes.conftest import Cluster, cluster, fake_cluster, real_cluster
+from toolkeeper.cli.main import cli
+from toolkeeper.resources.meta import Key
+from toolkeeper.stores.kubernetes import documents
+
+__all__ = ["cluster", "fake_cluster", "real_cluster"]
+Json = dict[str, object]
+
+
+@dataclass
+class Terminal:
+    """A person with a kubeconfig."""
+
+    cluster: Cluster
+    kubeconfig: Path
+
+    def __call__(self, *arguments: str) -> Result:
+        """What that command of toolkeeper says."""
+        options = ("--store", "kubernetes", "--kubeconfig", str(self.kubeconfig))
+        return CliRunner().invoke(cli, [*arguments, *options])
+
+    def said(self, *arguments: str) -> str:
+        """Its answer. Fails the test when the command does."""
+        result = self(*arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def declare(self, *texts: str) -> None:
+        """Apply these documents."""
+        self.cluster.kubectl(
+            "apply", "--server-side", "--validate=false", "-f", "-", given="\n---\n".join(texts)
+        )
+
+    def installed(self, installation: str = "here") -> None:
+        """An operator has run in the namespace `default`."""
+        with self.cluster.client() as client:
+            body = {"metadata": {"name": "toolkeeper"}, "data": {"installation": installation}}
+            assert client.post("/api/v1/namespaces/default/configmaps", json=body).is_success
+
+    def spec(self, name: str = "time") -> Json:
+        """Of that server, as it is stored."""
+        with self.cluster.client() as client:
+            spec: Json = client.get(documents.path(Key("MCPServer", "default", name))).json()["spec"]
+            return spec
+
+
+def document(kind: str, name: str, spec: Json, **metadata: object) -> str:
+    """A manifest."""
+    return yaml.safe_dump(
+        {
+            "apiVersion": "toolkeeper.dev/v1alpha1",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": "default", **metadata},
+            "spec": spec,
+        }
+    )
+
+
+def server(name: str = "time", *, image: str = "time:1", **metadata: object) -> str:
+    """The manifest of an MCPServer."""
+    return document("MCPServer", name, {"toolboxRef": "here", "image": image}, **metadata)
+
+
+@pytest.fixture
+def terminal(cluster: Cluster) -> Iterator[Terminal]:
+    """Somebody with all rights, before a cluster without any object of ours."""
+    made = Terminal(cluster, cluster.kubeconfig)
+    _wipe(cluster)
+    yield made
+    _wipe(cluster)
+
+
+def _wipe(cluster: Cluster) -> None:
+    with cluster.client() as client:
+        for kind in documents.PLURALS:
+            for each in client.get(documents.collection(kind, None)).json()["items"]:
+                client.delete(documents.path(documents.key_of(kind, each)))
+        client.delete("/api/v1/namespaces/default/configmaps/toolkeeper")
+        client.delete("/apis/events.k8s.io/v1/namespaces/default/events")
