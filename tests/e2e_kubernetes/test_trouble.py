@@ -32,9 +32,14 @@ async def door(rig: Rig) -> AsyncIterator[Door]:
 @pytest.fixture
 async def operator(rig: Rig, door: Door) -> OperatorProgram:
     """An operator that leads, and reaches the cluster through the door."""
+    return await rig.leader("behind", kubeconfig=through(rig, door))
+
+
+def through(rig: Rig, door: Door) -> Path:
+    """A kubeconfig whose way leads through the door."""
     folder = rig.folder / "door"
     folder.mkdir(exist_ok=True)
-    return await rig.leader("behind", kubeconfig=write_kubeconfig(folder, door.url, None, ADMIN))
+    return write_kubeconfig(folder, door.url, None, ADMIN)
 
 
 async def healthy(rig: Rig, operator: OperatorProgram) -> None:
@@ -62,16 +67,17 @@ async def test_what_was_deleted_during_a_gap_of_the_watch_is_cleaned_up(
 ) -> None:
     await rig.apply(server("unheard"), server("heard"))
     await rig.kubectl("wait", "--for=condition=Ready", "mcpserver", "--all", "--timeout=60s")
-    door.shut = True
+    door.drops_watches = True
     door.cut()
     await rig.kubectl("delete", "mcpserver", "unheard", "--wait=false")
     await rig.kubectl(
         "patch", "mcpserver", "unheard", "--type=merge", '--patch={"metadata":{"finalizers":null}}'
     )
-    door.expires_watches = True
-    door.shut = False
+    rig.kubernetes.stop()
+    rig.kubernetes.start()  # it has forgotten what happened before
+    door.drops_watches = False
     await rig.until(lambda: operator.figure("toolkeeper_kubernetes_watch_gaps_total") > 0, "a gap is counted")
-    door.expires_watches = False
+    assert any('"code":410' in each for each in door.errors), door.errors
     # The object is wholly gone: its container is an orphan now, and orphans are looked at for a minute.
     await rig.until(lambda: not rig.containers("unheard"), "the container is gone", seconds=150)
     assert len(rig.containers("heard")) == 1
@@ -94,6 +100,25 @@ async def test_an_api_server_that_restarts_is_met_again(rig: Rig) -> None:
     await healthy(rig, operator)
     after = await rig.ready("survives")
     assert after["status"]["containerId"] == before["status"]["containerId"]
+
+
+async def test_a_watch_that_is_really_dead_fails_the_probe_and_stops_nothing_else(
+    rig: Rig, door: Door
+) -> None:
+    operator = await rig.leader("deaf", kubeconfig=through(rig, door), arguments=["--watch-seconds=5"])
+    door.watches_flow.clear()  # connected, and silent; everything else is answered
+    bound = 6 * 5
+    await rig.until(lambda: "kubernetes-watch-deaf" in operator.said, "it notices", seconds=bound)
+    assert operator.asked("/healthz") == (200, "ok\n")
+    await rig.until(lambda: operator.asked("/healthz")[0] == 503, "the probe fails", seconds=bound)
+    assert "the watch is dead" in operator.asked("/healthz")[1]
+    assert operator.figure("toolkeeper_kubernetes_watch_restarts_total") > 0
+    assert operator.figure("toolkeeper_leader") == 1
+    await rig.apply(server("unheard-of"))
+    await rig.ready("unheard-of")  # by lists
+    door.watches_flow.set()
+    await rig.until(lambda: operator.asked("/healthz")[0] == 200, "it hears again")
+    await healthy(rig, operator)
 
 
 @pytest.mark.parametrize("status", [429, 500])

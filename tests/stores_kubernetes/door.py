@@ -1,4 +1,4 @@
-"""A way to a cluster that breaks on demand: between the store and any API server."""
+"""A way that breaks on demand: between the store and any API server, or between an operator and a node."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import aiohttp
@@ -30,8 +30,22 @@ class Door:
         self.retry_after = ""
         self.silences_watches = False
         """New watches are accepted and tell nothing."""
+        self.drops_watches = False
+        """Nobody gets an answer to a new watch; all else is answered."""
+        self.watches_flow = asyncio.Event()
+        """While clear, watches hang: those that go on stay connected and tell nothing, new ones get no answer."""
+        self.watches_flow.set()
         self.expires_watches = False
         """New watches are told once that they come too late (410)."""
+        self.holds: Callable[[web.Request], bool] | None = None
+        """Requests to keep: they came whole, and are passed on when they are let go."""
+        self.held: list[str] = []
+        """`PATCH /path`, one for each that was kept."""
+        self.let_go = asyncio.Event()
+        self.late: list[tuple[int, str]] = []
+        """What was answered to each that had been kept: status and text."""
+        self.errors: list[str] = []
+        """What watches were told of errors."""
         self.requests: Counter[str] = Counter()
         """`GET`, `WATCH`, `PATCH`, … → how many came."""
 
@@ -61,7 +75,7 @@ class Door:
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         watching = request.query.get("watch") == "true"
         self.requests["WATCH" if watching else request.method] += 1
-        if self.shut:
+        if self.shut or (watching and self.drops_watches):
             assert request.transport is not None, "somebody asks"
             request.transport.close()
             raise web.HTTPServiceUnavailable
@@ -75,9 +89,23 @@ class Door:
             }
             headers = {"Retry-After": self.retry_after} if self.retry_after else {}
             return web.json_response(status, status=self.refuses, headers=headers)
-        if watching and self.expires_watches:
-            return _expired()
+        if watching:
+            await self.watches_flow.wait()
+            if self.expires_watches:
+                return _expired()
+        if self.holds is not None and self.holds(request):
+            return await self._held(request)
         return await self._passed_on(request, watching=watching)
+
+    async def _held(self, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        self.held.append(f"{request.method} {request.path}")
+        await self.let_go.wait()
+        answer = await self._passed_on(request, watching=False)
+        assert isinstance(answer, web.Response), "no watch is kept"
+        assert isinstance(answer.body, bytes), "it was read whole"
+        self.late.append((answer.status, answer.body.decode()))
+        return answer
 
     async def _passed_on(self, request: web.Request, *, watching: bool) -> web.StreamResponse:
         assert self._session is not None, "the door is open"
@@ -100,8 +128,12 @@ class Door:
 
     async def _stream(self, came: aiohttp.ClientResponse, answer: web.StreamResponse) -> None:
         async for chunk in came.content.iter_any():
+            await self.watches_flow.wait()
+            if b'"type":"ERROR"' in chunk:
+                self.errors.append(chunk.decode(errors="replace"))
             if not self.silences_watches:
                 await answer.write(chunk)
+        await self.watches_flow.wait()
 
 
 def _expired() -> web.Response:

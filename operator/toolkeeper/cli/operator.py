@@ -24,8 +24,8 @@ Examples:
 \b
 At --health-address:
   /healthz  200 while the process can do its work; 503 once only a restart would help: the event loop is stuck, or
-            the watch stays deaf although the API server answers. Neither a lost lease nor an API server that is
-            away fails it.
+            the watch stays deaf for six times --watch-seconds although the API server answers. Neither a lost lease
+            nor an API server that is away, refuses or forbids fails it.
   /readyz   200 once the resources were listed, also as standby.
   /metrics  for Prometheus; with a cluster, toolkeeper_kubernetes_* say what the API server answers.
 
@@ -60,6 +60,11 @@ key that secrets are compared by); both are created if absent.
     help="With a cluster: name of this process in the Lease and in Events. Default: the machine's, so the pod's.",
 )  # fmt: skip
 @click.option(
+    "--watch-seconds", type=click.IntRange(5, 1800), envvar="TOOLKEEPER_WATCH_SECONDS",
+    help="With a cluster: how long a watch lasts before it is renewed; shorter than what proxies on the way let a "
+    "connection be silent. Default: 60.",
+)  # fmt: skip
+@click.option(
     "--log-format",
     type=click.Choice(["console", "json"]),
     default="console",
@@ -79,6 +84,7 @@ def operator_command(
     namespaces: tuple[str, ...],
     all_namespaces: bool,
     identity: str | None,
+    watch_seconds: int | None,
     log_format: Format,
     log_level: Level,
     git: GitOptions | None,
@@ -88,10 +94,17 @@ def operator_command(
     if all_namespaces and namespaces:
         raise click.UsageError("--namespace and --all-namespaces exclude each other")
     if place.cluster is not None:
-        cluster = replace(place.cluster, namespaces=tuple(sorted(set(namespaces))), identity=identity or "")
+        cluster = replace(
+            place.cluster,
+            namespaces=tuple(sorted(set(namespaces))),
+            identity=identity or "",
+            watch_seconds=watch_seconds or place.cluster.watch_seconds,
+        )
         place = replace(place, cluster=cluster)
-    elif namespaces or all_namespaces or identity:
-        raise click.UsageError("--namespace, --all-namespaces and --identity need --store kubernetes")
+    elif namespaces or all_namespaces or identity or watch_seconds:
+        raise click.UsageError(
+            "--namespace, --all-namespaces, --identity and --watch-seconds need --store kubernetes"
+        )
     options = LoopOptions(
         allow_prune=allow_prune, health=health_address, log_format=log_format, log_level=log_level, git=git
     )

@@ -46,7 +46,10 @@ async def run_on_cluster(choice: ClusterChoice, options: LoopOptions) -> None:
     log = log_of(options)
     listen_to_libraries(log)
     metrics, clock = OperatorMetrics(CollectorRegistry()), SystemClock()
-    store = KubernetesStore(login=login, namespaces=choice.namespaces or None, identity=identity, clock=clock)
+    store = KubernetesStore(
+        login=login, namespaces=choice.namespaces or None, identity=identity, clock=clock,
+        watch_seconds=choice.watch_seconds,
+    )  # fmt: skip
     metrics.registry.register(HearingCollector(store))
     log.info(
         "operator starts", store="kubernetes", identity=identity, home=home,

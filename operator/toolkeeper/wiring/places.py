@@ -40,6 +40,8 @@ class ClusterChoice:
     """Where the operator keeps its Lease, its ConfigMap and its key. Default: the namespace of the credentials."""
     identity: str = ""
     """What others see of this process: in the Lease and in Events. Default: the machine's name, in a pod the pod's."""
+    watch_seconds: int = 60
+    """How long a watch lasts before it is renewed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Pulse:
     """Signs of life, on the clock's monotonic time. Written by the feed's thread, read by others."""
 
     heard: dict[str, float] = field(default_factory=dict)
-    """Path of a collection → when the server last answered a watch or a list of it."""
+    """Path of a collection → when the server last answered a watch of it: that it answers lists proves nothing."""
     starts: int = 0
     lists: int = 0
     """How often a collection was listed to begin a watch of it: once each, and again after each gap."""
@@ -126,8 +126,13 @@ class KopfFeed:
         return max(0, self.pulse.lists - len(self._kinds))
 
     def silent_for(self) -> float:
-        """Seconds since the server answered about the kind of which it was silent longest."""
-        return self._clock.monotonic() - min(self.pulse.heard.values(), default=0.0)
+        """Seconds since the server answered the watch of the kind of which it was silent longest."""
+        return self._clock.monotonic() - self.heard_at
+
+    @property
+    def heard_at(self) -> float:
+        """When that was, on the clock's monotonic time."""
+        return min(self.pulse.heard.values(), default=0.0)
 
     def _keep_running(self) -> None:
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else one line for each event
@@ -227,11 +232,13 @@ class KopfFeed:
             path = end.url.path
             if path not in self._kinds:
                 return
-            self.pulse.heard[path] = self._clock.monotonic()
+            watching = end.url.query.get("watch") == "true"
+            if watching:
+                self.pulse.heard[path] = self._clock.monotonic()
             if end.response.status >= 400:
                 return
             self.pulse.failure = ""
-            if end.url.query.get("watch") == "true" or end.url.query.get("continue"):
+            if watching or end.url.query.get("continue"):
                 return
             self.pulse.lists += 1
             # Every list of kopf's, its first included: what was deleted before it, its watch will never tell.

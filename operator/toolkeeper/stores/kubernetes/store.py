@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from random import Random
 from typing import Self
 
@@ -26,6 +25,7 @@ from toolkeeper.stores.kubernetes.beliefs import Beliefs
 from toolkeeper.stores.kubernetes.chronicle import Chronicle
 from toolkeeper.stores.kubernetes.feed import WATCH_SECONDS, KopfFeed, Listener
 from toolkeeper.stores.kubernetes.figures import Figures
+from toolkeeper.stores.kubernetes.hearing import Health, Hearing
 
 LIST_EVERY = 300.0
 """Seconds between lists that nothing asked for: how late a change is noticed of which no watch told."""
@@ -33,21 +33,6 @@ LIST_AGAIN = 5.0
 """Seconds after a list that failed."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How well the store hears. `alive` is False only if nothing but a new process would mend it."""
-
-    listed_ago: float | None
-    """Seconds since all kinds were listed; None: never."""
-    heard_ago: float
-    """Seconds since the server last answered the watch, of the kind that waits longest."""
-    missed: int
-    """Changes that a list of ours showed before the watch did."""
-    failure: str
-    """What goes wrong now; empty if nothing does."""
-    alive: bool
 
 
 class KubernetesStore:
@@ -87,9 +72,7 @@ class KubernetesStore:
         self._tasks: list[asyncio.Task[None]] = []
         self._listing = asyncio.Lock()
         self._due = asyncio.Event()
-        self._listed_at: float | None = None
-        self._missed = self._lists = 0
-        self._failure = ""
+        self._hearing = Hearing(self._watching, self._clock)
 
     @classmethod
     async def open(cls, **options: object) -> Self:
@@ -106,7 +89,7 @@ class KubernetesStore:
 
     async def list(self) -> Listing:
         """All objects, as far as the cluster told. Asks it if it never did, or if its last answer was a failure."""
-        if self._listed_at is None or self._failure:
+        if not self._hearing.begun or self._hearing.failure:
             await self._list()
         beliefs = self._beliefs
         return Listing(beliefs.resources(), complete=beliefs.complete, problems=beliefs.problems())
@@ -153,16 +136,8 @@ class KubernetesStore:
 
     def health(self) -> Health:
         """How well the store hears, now."""
-        now = self._clock.monotonic()
-        listed_ago = None if self._listed_at is None else now - self._listed_at
-        heard_ago = self._watching.silent_for()
-        answers = listed_ago is not None and listed_ago < 2 * self._list_every
-        deaf = heard_ago > 2 * self._watching.deaf_after  # and to begin it anew did not help
-        ended = any(each.done() for each in self._tasks)  # they run for ever, so one has failed
-        failure = self._failure or self._watching.pulse.failure
-        return Health(
-            listed_ago, heard_ago, self._missed, failure, alive=not (answers and deaf) and not ended
-        )
+        # Its tasks run for ever, so one that is done has failed.
+        return self._hearing.health(working=not any(each.done() for each in self._tasks))
 
     def figures(self) -> Figures:
         """What was counted so far. May be called in any thread."""
@@ -170,10 +145,10 @@ class KubernetesStore:
         return Figures(
             answers=dict(self.api.answers),
             watch_answers=dict(pulse.answers),
-            lists=self._lists,
+            lists=self._hearing.lists,
             gaps=self._watching.gaps,
             restarts=max(0, pulse.starts - 1),
-            missed=self._missed,
+            missed=self._hearing.missed,
             dropped_events=self._chronicle.dropped,
         )
 
@@ -231,13 +206,13 @@ class KubernetesStore:
                 await self._list()
                 wait = self._list_every * self._random.uniform(0.8, 1.2)
             except ToolkeeperError:
-                pass  # kept in self._failure, and said there
+                pass  # kept by the hearing, and said there
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._due_while_watching()
 
     async def _due_while_watching(self) -> None:
-        """Wait until a list is due; a watch that went deaf meanwhile is begun anew."""
+        """Wait until a list is due: also when the watch went deaf, which is then begun anew."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._watching.deaf_after / 3):
@@ -246,6 +221,7 @@ class KubernetesStore:
             if self._watching.silent_for() > self._watching.deaf_after:
                 log.warning("kubernetes-watch-deaf", seconds=round(self._watching.silent_for()))
                 self._watching.restart()
+                return
 
     async def _list(self) -> None:
         """Believe what the cluster shows. Raises Unreachable, also for what is forbidden."""
@@ -257,22 +233,21 @@ class KubernetesStore:
                     for namespace in self._namespaces or (None,):
                         await self._list_one(kind, namespace)
             except ToolkeeperError as exc:
-                if not self._failure:
+                if not self._hearing.failure:
                     log.warning("kubernetes-list-failed", failure=str(exc))
-                self._failure = str(exc)
+                self._hearing.not_listed(str(exc))
                 if isinstance(exc, Unreachable):
                     raise
                 raise Unreachable(str(exc), reason="StoreUnreachable") from exc
-            if self._failure:
+            if self._hearing.failure:
                 log.info("kubernetes-list-succeeds-again")
-            self._listed_at, self._failure = asked, ""
-            self._lists += 1
+            self._hearing.listed(asked)
 
     async def _list_one(self, kind: str, namespace: str | None) -> None:
         items, version = await self.api.whole(documents.collection(kind, namespace))
         changes = self._beliefs.listed(kind, namespace, items, int(version) if version.isdecimal() else 0)
-        if self._listed_at is not None and changes:
-            self._missed += len(changes)
+        if self._hearing.begun:
+            self._hearing.missed += len(changes)
         self._publish(*changes)
 
     def look_soon(self) -> None:
