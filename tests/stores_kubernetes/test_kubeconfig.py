@@ -61,7 +61,8 @@ def test_of_several_files_the_first_to_say_something_counts(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("user", "context", "why"),
     [
-        ({"exec": {"command": "aws"}}, "", "gets its credentials from a program"),
+        ({"auth-provider": {"name": "gcp"}}, "", "gets its credentials from an auth-provider"),
+        ({"exec": {"command": "aws"}}, "", "needs a command and an apiVersion"),
         ({}, "elsewhere", "has no context 'elsewhere'; it has lab, live"),
     ],
 )

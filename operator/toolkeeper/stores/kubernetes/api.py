@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 import aiohttp
 
+from toolkeeper.clock import Clock, SystemClock
 from toolkeeper.errors import Unreachable
 from toolkeeper.stores.kubernetes import access
 from toolkeeper.stores.kubernetes.answers import Expired, Json, TooBusy, Unauthenticated, failure
@@ -34,9 +36,13 @@ class Api:
     whose answer was lost does no harm.
     """
 
-    def __init__(self, login: access.Login = access.login) -> None:
-        self._login = login
+    def __init__(self, login: access.Login = access.login, *, clock: Clock | None = None) -> None:
+        self._login, self._clock = login, clock or SystemClock()
         self._session: aiohttp.ClientSession | None = None
+        self._worn: aiohttp.ClientSession | None = None
+        """The one before, whose credentials expired: what was asked through it may still be answered."""
+        self._opening: asyncio.Task[aiohttp.ClientSession] | None = None
+        self._expires: datetime | None = None
         self._server = ""
         self._not_before = 0.0
         self.answers: dict[int, int] = {}
@@ -96,9 +102,13 @@ class Api:
 
     async def aclose(self) -> None:
         """Close the connections; the next request opens new ones, with credentials read anew."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        sessions, self._session, self._worn = (self._session, self._worn), None, None
+        for session in sessions:
+            if session is not None:
+                await session.close()
 
     async def _once(
         self,
@@ -108,7 +118,7 @@ class Api:
         headers: Mapping[str, str],
         params: Mapping[str, str] | None,
     ) -> Json:
-        session = self._opened()
+        session = await self._opened()
         try:
             async with session.request(
                 method, self._server + path, data=data, headers=headers, params=params
@@ -125,12 +135,28 @@ class Api:
             raise failure(method, path, answer.status, body, answer.headers.get("Retry-After"))
         return _document(method, path, body)
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            info = self._login()
-            self._server = info.server.rstrip("/")
+    async def _opened(self) -> aiohttp.ClientSession:
+        """The session, with credentials that hold. Raises Unreachable, Invalid."""
+        expired = self._expires is not None and self._clock.now() >= self._expires
+        if self._session is not None and not expired:
+            return self._session
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(_heeded)
+        # To log in may take longer than one of those who wait for it: whoever is next finds it done.
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> aiohttp.ClientSession:
+        try:
+            info = await asyncio.to_thread(self._login)
+            worn, self._worn = self._worn, self._session
+            self._server, self._expires = info.server.rstrip("/"), info.expiration
             self._session = access.session(info)
-        return self._session
+            if worn is not None:
+                await worn.close()
+            return self._session
+        finally:
+            self._opening = None
 
     async def _wait(self) -> None:
         ahead = self._not_before - asyncio.get_running_loop().time()
@@ -138,6 +164,12 @@ class Api:
             raise Unreachable(f"Kubernetes asks for {ahead:.0f} s of patience", reason="StoreUnreachable")
         if ahead > 0:
             await asyncio.sleep(ahead)
+
+
+def _heeded(task: asyncio.Task[Any]) -> None:
+    """Whoever waited for it may have gone; its failure is none of the event loop's business."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _document(method: str, path: str, body: bytes) -> Json:

@@ -31,6 +31,8 @@ WATCH_SECONDS = 60
 """How long one watch lasts; then it is renewed, which proves that it can be."""
 DEAF_AFTER = 3
 """So many watches' time without any answer to them, and the watch is begun anew."""
+LOGIN_SECONDS = 5.0
+"""Between attempts to log in; kopf would wait for a minute."""
 FAREWELL_SECONDS = 0.25
 """TLS connections end a moment after their session is closed; the event loop has to live that long."""
 RESTART_SECONDS = (1.0, 30.0)
@@ -186,15 +188,16 @@ class KopfFeed:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
-        @kopf.on.login(registry=registry)
+        @kopf.on.login(registry=registry, backoff=LOGIN_SECONDS)
         async def login(**_: Any) -> kopf.AiohttpSession:
-            info = self._login()
+            info = await asyncio.to_thread(self._login)
             session = access.session(info, self._tracing())
-            self._sessions.append(session)
+            self._sessions = [each for each in self._sessions if not each.closed] + [session]
             self._over_tls = info.server.startswith("https:")
             return kopf.AiohttpSession(
-                server=info.server, default_namespace=info.default_namespace, aiohttp_session=session
-            )
+                server=info.server, default_namespace=info.default_namespace, aiohttp_session=session,
+                expiration=info.expiration,
+            )  # fmt: skip
 
         for kind, plural in PLURALS.items():
             self._listen(registry, kind, plural)

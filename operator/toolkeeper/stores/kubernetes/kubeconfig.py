@@ -10,10 +10,10 @@ import kopf
 import yaml
 
 from toolkeeper.errors import Invalid
+from toolkeeper.stores.kubernetes import plugins
 
 Section = dict[str, dict[str, Any]]
 FILES = frozenset({"certificate-authority", "client-certificate", "client-key", "tokenFile"})
-FOREIGN = ("exec", "auth-provider")
 
 
 def files_of(environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -28,7 +28,8 @@ def files_of(environ: Mapping[str, str]) -> tuple[Path, ...]:
 def read(files: Sequence[Path], context: str = "") -> kopf.ConnectionInfo:
     """How to reach the cluster of that context, or of the current one. The first file that says something counts.
 
-    Raises Invalid for what is missing, and for credentials that another program would have to fetch.
+    A program that fetches the credentials is run, at each call. Raises Invalid for what is missing, Unreachable when
+    that program fails.
     """
     current, contexts, clusters, users = "", Section(), Section(), Section()
     for file in files:
@@ -63,25 +64,30 @@ def _connection(
     if not token and user.get("tokenFile"):
         token = Path(user["tokenFile"]).read_text(encoding="utf-8").strip()
     certificate = user.get("client-certificate") or user.get("client-certificate-data")
+    fetched = plugins.Credential(
+        token or None, user.get("client-certificate-data"), user.get("client-key-data"), None
+    )
     if not (token or certificate or user.get("username")):
-        for each in FOREIGN:
-            if each in user:
-                raise Invalid(
-                    f"the context {context!r} gets its credentials from a program ({each}), which is not supported: "
-                    "use a context with a token or a certificate, such as that of a ServiceAccount"
-                )
+        if "auth-provider" in user:
+            raise Invalid(
+                f"the context {context!r} gets its credentials from an auth-provider, which Kubernetes gave up: "
+                "use what your provider offers instead, a program under `exec`"
+            )
+        if user.get("exec"):
+            fetched = plugins.fetch(user["exec"], {**cluster, "server": server})
     return kopf.ConnectionInfo(
         server=server,
         ca_path=cluster.get("certificate-authority"),
         ca_data=cluster.get("certificate-authority-data"),
         insecure=cluster.get("insecure-skip-tls-verify"),
         certificate_path=user.get("client-certificate"),
-        certificate_data=user.get("client-certificate-data"),
+        certificate_data=fetched.certificate,
         private_key_path=user.get("client-key"),
-        private_key_data=user.get("client-key-data"),
+        private_key_data=fetched.key,
         username=user.get("username"),
         password=user.get("password"),
-        token=token,
+        token=fetched.token,
+        expiration=fetched.expires,
         default_namespace=namespace,
         proxy_url=cluster.get("proxy-url"),
     )
@@ -100,4 +106,8 @@ def _document(file: Path) -> dict[str, Any]:
 
 
 def _beside(file: Path, entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: str(file.parent / value) if name in FILES else value for name, value in entry.items()}
+    found = {name: str(file.parent / value) if name in FILES else value for name, value in entry.items()}
+    plugin = found.get("exec")
+    if isinstance(plugin, dict) and "/" in str(plugin.get("command")):
+        found["exec"] = {**plugin, "command": str(file.parent / plugin["command"])}
+    return found
