@@ -5,6 +5,9 @@ ARGS   ?=
 BASE   ?=
 BIN    := .venv/bin
 
+# Hundreds of processes read the same modules; without this, where it is set, each of them compiles them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 .PHONY: help

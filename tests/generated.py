@@ -16,6 +16,11 @@ def register() -> None:
     hypothesis.settings.load_profile(QUICK)
 
 
+def whole() -> bool:
+    """Whether this is the whole suite."""
+    return hypothesis.settings.get_current_profile_name() == WHOLE
+
+
 def examples(many: int) -> int:
     """The number of examples of a test that takes `many` in the whole suite."""
-    return many if hypothesis.settings.get_current_profile_name() == WHOLE else -(-many // SHARE)
+    return many if whole() else -(-many // SHARE)

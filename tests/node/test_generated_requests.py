@@ -10,7 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from generated import examples
+from generated import examples, whole
 from toolkeeper.node.app import make_api
 from toolkeeper.testing.fake_runtime import FakeRuntime
 from toolkeeper.testing.nodes import TOKEN, node_in_a_thread
@@ -19,6 +19,8 @@ LOGIN = {"Authorization": f"Bearer {TOKEN}"}
 
 
 REQUESTS = schemathesis.openapi.from_dict(make_api().openapi())
+# Every bound of every field: two thousand requests, drawn up when the tests are collected.
+REQUESTS.config.phases.coverage.enabled = whole()
 QUIET = list(HealthCheck)
 
 

@@ -100,6 +100,7 @@ class TestCommits:
         assert (await following.puller.pull()).rewritten
         assert following.files() == {"servers/time.yaml": "time: 1\n"}
 
+    @pytest.mark.slow
     async def test_the_copy_is_made_anew_before_it_grows_for_ever(
         self, repository: GitRepository, here: Path
     ) -> None:
@@ -212,6 +213,7 @@ class TestRefusals:
         repository.commit()
         await self.refused(repository, here, "servers is no folder")
 
+    @pytest.mark.slow
     async def test_a_commit_that_holds_too_much(self, repository: GitRepository, here: Path) -> None:
         await follower(here, repository.url, path="servers").puller.pull()
         for number in range(70):
