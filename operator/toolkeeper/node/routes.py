@@ -62,7 +62,7 @@ _BODY = _errors(400, 408, 409, 413, 503)
 
 async def _the_node(request: Request) -> Node:
     # A coroutine, like the next: what is none would be called in a thread, once for each request.
-    node: Node = request.app.state.node
+    node: Node = request.state.node
     return node
 
 
