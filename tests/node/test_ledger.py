@@ -184,6 +184,19 @@ async def test_a_removal_cancels_what_is_under_way() -> None:
     assert runtime.containers == {}
 
 
+async def test_what_is_given_up_while_it_is_made_is_not_absent_before_that_is_over() -> None:
+    runtime = FakeRuntime()
+    runtime.gate.clear()
+    async with standing(runtime) as stand:
+        claim = await stand.client.claim(INSTALLATION, 0)
+        await stand.client.create(claim, TIME, request_of("time"))
+        await asyncio.sleep(0)
+        await stand.client.remove(claim, TIME, container_id="", drain=0)
+        assert only(await stand.client.state(INSTALLATION)).state == "removing"
+        runtime.gate.set()
+        await stand.until(lambda now: not now.containers)
+
+
 async def test_a_container_that_drains_shows_as_removing_with_everything_it_was() -> None:
     runtime = FakeRuntime()
     async with standing(runtime) as stand:

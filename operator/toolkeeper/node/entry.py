@@ -9,7 +9,8 @@ yes       remove    -          removing, everything else as seen
 yes       other     -          as seen, with what is under way as progress
 yes       -         yes        as seen, with reason and message
 yes       -         -          as seen
-none      remove/-  -          nothing: it is absent
+none      remove    -          removing: a create that is given up may still bring a container
+none      -         -          nothing: it is absent
 """
 
 from __future__ import annotations
@@ -148,6 +149,8 @@ def _composed(entry: Entry) -> Container | None:
     if seen is None:
         if work is not None and work.verb == "create":
             return _on_its_way(work.sketch, work)
+        if work is not None:
+            return replace(work.sketch, state="removing", progress=_DOING[work.verb])
         if failure is not None:
             return replace(failure.sketch, state="failed", error_reason=failure.reason, error=failure.message)
         return None
