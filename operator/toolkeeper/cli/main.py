@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import NoReturn
 
 import click
 
@@ -41,6 +43,9 @@ UNADORNED = frozenset({"operator", "node"})
 ADORNMENT = ("rich", "pygments")
 """What httpx and structlog import where they find it, for a command line and for tracebacks that are never seen in
 these commands: 5 MB. Neither has a setting for it."""
+
+
+INTERRUPTED = 130
 
 
 class Lazy(click.Group):
@@ -84,13 +89,32 @@ def cli() -> None:
     """Keep MCP servers in the state you declared."""
 
 
-def main(args: list[str] | None = None) -> Any:
+def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line. Exit codes: 0 done, 1 failed (said why on stderr), 2 wrong usage, 130 interrupted."""
     if args is None and UNADORNED.intersection(sys.argv[1:2]):
         for package in ADORNMENT:
             sys.modules[package] = None  # type: ignore[assignment]  # to import it is an ImportError now
+    sys.exit(_outcome(lambda: cli.main(args=args, prog_name="toolkeeper", standalone_mode=False)))
+
+
+def _outcome(command: Callable[[], object]) -> int:
+    """Run it; its exit code. What it failed of is one line on stderr."""
     try:
-        return cli.main(args=args, prog_name="toolkeeper", standalone_mode=True)
+        returned = command()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough (`| head`); flushing the rest at exit would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        return 1
     except ToolkeeperError as error:
-        click.echo(f"toolkeeper: {error}", err=True)
-        sys.exit(1)
+        click.echo(f"Error: {error}", err=True)
+        return 1
+    return returned if isinstance(returned, int) else 0

@@ -25,6 +25,7 @@ from toolkeeper.wiring.cleanup import forget_state, remove_all
 from toolkeeper.wiring.embedded import Choice, embedded
 from toolkeeper.wiring.loop import LoopOptions, log_of, operator_of
 from toolkeeper.wiring.places import Place, forget, place_of, remember
+from toolkeeper.wiring.sole import sole
 from toolkeeper.wiring.stores import Source, opened
 
 EPILOG = """\b
@@ -45,11 +46,18 @@ LOOK_SECONDS = 0.25
 @click.option(
     "--check", is_flag=True, help="Bring up, report, remove everything; exit 0 only if all were ready."
 )
-@click.option("--keep", is_flag=True, help="Leave the servers running at the end.")
-@click.option("--timeout", default=300.0, show_default=True, help="Seconds until --check gives up.")
+@click.option("--keep", is_flag=True, help="Leave the servers running at the end, also with --check.")
 @click.option(
-    "--port", default=30000, show_default=True, help="Of the node agent, on 127.0.0.1; a free one if taken."
+    "--timeout",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(1, 86400),
+    help="Seconds until --check gives up.",
 )
+@click.option(
+    "--port", default=30000, show_default=True, type=click.IntRange(0, 65535),
+    help="Of the node agent, on 127.0.0.1; a free one if taken.",
+)  # fmt: skip
 @click.option("--allow-prune", is_flag=True, help="Believe an emptied directory.")
 @click.option("--installation", envvar="TOOLKEEPER_INSTALLATION", help="Name of this control plane.")
 @click.option(
@@ -86,7 +94,7 @@ def up_command(
     ready = run(up.run(runtime, port))
     if output != "table":
         write_document(document(up.servers), output)
-    if check and not ready:
+    if (check and not ready) or up.left:
         raise click.exceptions.Exit(1)
 
 
@@ -99,6 +107,8 @@ class Up:
         self._place, self._options, self._shown = place, options, shown
         self._patience, self._keep = patience, keep
         self._stopped = asyncio.Event()
+        self.left: tuple[str, ...] = ()
+        """What could not be removed at the end."""
         self.servers: tuple[MCPServer, ...] = ()
 
     async def run(self, runtime: Choice, port: int) -> bool:
@@ -106,6 +116,10 @@ class Up:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self._stopped.set)
+        async with sole(self._place):
+            return await self._run(runtime, port)
+
+    async def _run(self, runtime: Choice, port: int) -> bool:
         log, needs = log_of(self._options, installation=self._place.installation), await self._needs()
         async with embedded(self._place, runtime, needs, port=port, log=log) as (node, local):
             self._shown.say(f"runtime: {node.runtime}, because {node.because}")
@@ -117,12 +131,14 @@ class Up:
                     ready = await self._operate(store, client)
             finally:
                 forget(self._place)
-                if not self._keep:
+                if self._keep:
+                    self._say_kept()
+                else:
                     await self._clean(client, node.node.runtime)
                 await client.aclose()
-        if not self._keep:
+        if not self._keep and not self.left:
             forget_state(self._place)
-        return ready
+        return ready and not self.left
 
     async def _needs(self) -> Needs:
         async with opened(self._place) as store:
@@ -158,7 +174,8 @@ class Up:
                 if until is not None and (loop.time() > until or self._all_ready()) and self.servers:
                     self._shown.finish(self.servers)
                     return self._all_ready() and not problems
-                if until is not None and loop.time() > until:
+                if until is not None and not self.servers:
+                    self._shown.say(f"nothing to bring up: {self._place.path} declares no MCPServer")
                     return False
                 if self._all_ready():
                     self._shown.finish(self.servers)
@@ -182,6 +199,13 @@ class Up:
             settled(each) and is_true(each.status.conditions, "Ready") for each in wanted
         )
 
+    def _say_kept(self) -> None:
+        count = "1 server" if len(self.servers) == 1 else f"{len(self.servers)} servers"
+        self._shown.say(
+            f"left running, and not looked after: {count}; "
+            f"'toolkeeper up {self._place.path}' takes over again, and removes everything at its end"
+        )
+
     async def _clean(self, client: NodeClient, runtime: Runtime) -> None:
         self._shown.say("removing everything …")
         retained = frozenset(
@@ -190,11 +214,13 @@ class Up:
             if each.spec.reclaim == "Retain"
             for volume in each.spec.volumes
         )
-        left = await remove_all(client, self._place.installation, keep_volumes=retained)
-        with suppress(ToolkeeperError):  # a container is still there, and is told below
+        self.left = await remove_all(client, self._place.installation, keep_volumes=retained)
+        try:
             await runtime.leave(self._place.installation)
-        if left:
-            self._shown.say(f"still there: {', '.join(left)}")
+        except ToolkeeperError as exc:
+            self.left = self.left or (str(exc),)
+        if self.left:
+            self._shown.say(f"still there: {', '.join(self.left)}")
         elif retained:
             self._shown.say(f"gone; kept volumes (reclaim: Retain): {', '.join(sorted(retained))}")
         else:

@@ -17,7 +17,8 @@ class FileLease:
     """Fits `toolkeeper.reconcile.ports.Lease`. The file stays behind; only the lock on it means anything."""
 
     def __init__(self, path: Path, *, look_every: float = LOOK_EVERY) -> None:
-        self._path = path
+        self.path = path
+        """It holds the process id of whoever locked it last, for people."""
         self._look_every = look_every
         self._file: int | None = None
         self._term = 0
@@ -29,6 +30,12 @@ class FileLease:
             self._let_go()
         while self._file is None and not self._try():  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(self._look_every)
+
+    def at_once(self) -> bool:
+        """Lead if nobody else does; returns whether. Raises Unreachable when the file cannot be made."""
+        if not self._leads():
+            self._let_go()
+        return self._file is not None or self._try()
 
     async def lost(self) -> None:
         """Wait until leadership is gone: released, or the file deleted, so that others lock another one."""
@@ -47,26 +54,26 @@ class FileLease:
         self._let_go()
 
     def _leads(self) -> bool:
-        return self._file is not None and _is_at(self._file, self._path)
+        return self._file is not None and _is_at(self._file, self.path)
 
     def _try(self) -> bool:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise Unreachable(
-                f"the lease {self._path} cannot be taken: {exc.strerror}", reason="StoreUnreachable"
+                f"the lease {self.path} cannot be taken: {exc.strerror}", reason="StoreUnreachable"
             ) from exc
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
             return False
-        if not _is_at(file, self._path):  # deleted between open and lock: this lock would exclude nobody
+        if not _is_at(file, self.path):  # deleted between open and lock: this lock would exclude nobody
             os.close(file)
             return False
         os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)  # for people; nothing reads it
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)  # for people
         self._file = file
         self._term += 1
         self._released = asyncio.Event()

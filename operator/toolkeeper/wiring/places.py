@@ -116,7 +116,10 @@ def place_of(
 
 
 def remember(place: Place) -> None:
-    """Make this the default of other commands while this process lives."""
+    """Make this the default of other commands while this process lives, unless another one of it is that already."""
+    current = _current(place.root)
+    if current is not None and current.folder == place.folder:
+        return
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     document: dict[str, object] = {
         "kind": place.kind,

@@ -1,0 +1,63 @@
+"""The program around the commands: exit codes, and one line on stderr for whatever went wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Run
+from toolkeeper.cli.main import main
+
+WITHOUT_READER = "import sys; from toolkeeper.cli.main import main; main(['get', 'servers', '-o', 'json'])"
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_done_is_zero_failed_is_one_and_wrong_usage_is_two(tmp_path: Path) -> None:
+    state = ("--state-dir", str(tmp_path))
+    assert exit_code("version") == 0
+    assert exit_code("delete", "server", "nobody", *state) == 1
+    assert exit_code("get", "servers", "--nonsense") == 2
+
+
+@pytest.mark.parametrize("command", [("crds", "--dir"), ("up", "tests", "--check", "--state-dir")])
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(
+    command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert exit_code(*command, str(tmp_path / "file" / "folder")) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ")
+    assert f"{tmp_path}/file" in said
+    assert said.count("\n") == 1
+
+
+def test_a_reader_who_has_had_enough_gets_no_complaint(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_READER], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60,
+        env={**os.environ, "TOOLKEEPER_STATE_DIR": str(tmp_path)}, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_a_port_that_is_none_is_wrong_usage(toolkeeper: Run, tmp_path: Path, port: str) -> None:
+    done = toolkeeper("up", str(tmp_path), "--port", port)
+    assert done.exit_code == 2
+    assert "--port" in done.output
+
+
+def test_nobody_waits_for_less_than_a_moment(toolkeeper: Run, tmp_path: Path) -> None:
+    assert toolkeeper("up", str(tmp_path), "--check", "--timeout", "-1").exit_code == 2
