@@ -88,4 +88,5 @@ def _wipe(cluster: Cluster) -> None:
             for each in client.get(documents.collection(kind, None)).json()["items"]:
                 client.delete(documents.path(documents.key_of(kind, each)))
         client.delete("/api/v1/namespaces/default/configmaps/toolkeeper")
+        client.delete("/api/v1/namespaces/default/secrets")
         client.delete("/apis/events.k8s.io/v1/namespaces/default/events")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import click
 
@@ -12,12 +13,13 @@ from toolkeeper.cli.output import output_option, write_document
 from toolkeeper.cli.selecting import missing, one
 from toolkeeper.cli.views import Happening, describe
 from toolkeeper.clock import SystemClock
-from toolkeeper.errors import NotFound
+from toolkeeper.errors import NotFound, Refused
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.reasons import remedy
+from toolkeeper.stores.journal import Recorded
 from toolkeeper.stores.overrides import PATCHES, Override
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import Scope, declaration, opened, overrides
+from toolkeeper.wiring.stores import Scope, Source, declaration, opened, overrides
 
 EPILOG = """\b
 Examples:
@@ -46,13 +48,22 @@ def _patch(override: Override) -> str:
     return json.dumps(document, ensure_ascii=False)
 
 
+async def _events(store: Source, key: Key) -> Sequence[Recorded]:
+    """What happened to it. Whoever may not read events is told everything else."""
+    try:
+        return await store.events(key)
+    except Refused as exc:
+        click.echo(f"Warning: {exc}", err=True)
+        return ()
+
+
 async def _describe(place: Place, key: Key, output: str) -> None:
     async with opened(place, scope=Scope((key.namespace,), (key.kind,))) as store:
         try:
             resource = await store.get(key)
         except NotFound as exc:
             raise click.ClickException(missing(key, (await store.list()).resources)) from exc
-        listing, events = await store.list(), await store.events(key)
+        listing, events = await store.list(), await _events(store, key)
         declared = await declaration(store, key)
         if output != "table":
             said = document(resource, declared, listing.revision)
