@@ -32,7 +32,8 @@ class Ledger:
         self.revisions = revisions
         self._entries: dict[str, Entry] = {}
         self._names: dict[str, dict[str, Entry]] = {}
-        self._looks = 0
+        self.looks = 0
+        """How many looks at the runtime have begun."""
         self._applied: dict[str, int] = {}
         self._unmarked = 0
         self._volumes: Mapping[str, tuple[str, ...]] = {}
@@ -89,8 +90,12 @@ class Ledger:
 
     def look_begins(self) -> int:
         """Before asking the runtime: the number that goes with the answer, so that a late one does not undo a newer."""
-        self._looks += 1
-        return self._looks
+        self.looks += 1
+        return self.looks
+
+    def saw_since(self, name: str, look: int) -> bool:
+        """Whether a look at that container that began after the look of that number has been told."""
+        return self._applied.get(name, 0) > look
 
     def host(
         self, runtime: Literal["docker", "process"], features: Iterable[str], capacity: Capacity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from toolkeeper.errors import ToolkeeperError, Unreachable
@@ -20,9 +20,10 @@ EVERYTHING = ""
 
 
 class Observer:
-    """Two tasks: one collects names that changed, one looks at them, but for those that somebody else `will_look_at`.
+    """Two tasks: one collects names that changed, one looks at them, but for those that others look at.
 
-    Making a container is a handful of changes, and a look at each would cost more than the making.
+    Making a container is a handful of changes, and a look at each would cost more than the making: whoever makes it
+    `will_look_at` it, or has looked since.
     """
 
     def __init__(
@@ -32,7 +33,8 @@ class Observer:
         self._ledger = ledger
         self._log = log
         self._will_look_at = will_look_at
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, int] = {}
+        """Name → the number of looks that had begun when it changed."""
         self._some = asyncio.Event()
         self.looked = asyncio.Event()
         """Set after the first look at everything."""
@@ -59,7 +61,7 @@ class Observer:
             self._note(EVERYTHING)
 
     def _note(self, name: str) -> None:
-        self._dirty.add(name)
+        self._dirty[name] = self._ledger.looks
         self._some.set()
 
     async def _look(self) -> None:
@@ -69,34 +71,38 @@ class Observer:
                 async with asyncio.timeout(RESYNC_SECONDS):
                     await self._some.wait()
             await asyncio.sleep(DEBOUNCE_SECONDS)
-            names, self._dirty = self._dirty or {EVERYTHING}, set()
+            changes, self._dirty = self._dirty or {EVERYTHING: self._ledger.looks}, {}
             self._some.clear()
             try:
-                await self._look_at(names)
+                await self._look_at(changes)
                 backoff = 0.1
             except Unreachable as error:
                 self._ledger.runtime_is_down(str(error))
-                await self._again(names, backoff)
+                await self._again(changes, backoff)
                 backoff = min(backoff * 2, LONGEST_BACKOFF)
             except Exception as error:  # noqa: BLE001 - the outermost turn of the look; one container is not the runtime
                 self._log.error("looking at the runtime failed unexpectedly", trace=trace(error))
-                await self._again(names, LONGEST_BACKOFF)
+                await self._again(changes, LONGEST_BACKOFF)
 
-    async def _again(self, names: set[str], backoff: float) -> None:
+    async def _again(self, names: Iterable[str], backoff: float) -> None:
         await asyncio.sleep(backoff)
         for name in names:
             self._note(name)
 
-    async def _look_at(self, names: set[str]) -> None:
-        if EVERYTHING in names or not self._ledger.runtime_ok:
+    async def _look_at(self, changes: Mapping[str, int]) -> None:
+        if EVERYTHING in changes or not self._ledger.runtime_ok:
             look = self._ledger.look_begins()
             sight = await self._runtime.look()
             self._ledger.host(self._runtime.name, self._runtime.features, await self._runtime.capacity())
             self._ledger.saw(sight, look)
             self.looked.set()
             return
-        changed = (name for name in sorted(names) if not self._will_look_at(name))
-        await asyncio.gather(*(self._look_at_one(name) for name in changed))
+        stale = (
+            name
+            for name in sorted(changes)
+            if not self._will_look_at(name) and not self._ledger.saw_since(name, changes[name])
+        )
+        await asyncio.gather(*(self._look_at_one(name) for name in stale))
 
     async def _look_at_one(self, name: str) -> None:
         look = self._ledger.look_begins()

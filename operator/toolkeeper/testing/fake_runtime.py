@@ -49,6 +49,8 @@ class FakeRuntime:
     """What `listening_on_loopback` says."""
     calls: list[str] = field(default_factory=list)
     """What was done, in order: `create NAME`, `start NAME`, …; and every step as `step NAME STATE`."""
+    looks: list[str] = field(default_factory=list)
+    """The containers that were looked at one by one, in order."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Closed, it holds every create before its next step, and every stop, drain or removal."""
     holds: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -105,6 +107,7 @@ class FakeRuntime:
 
     async def look_at(self, name: str) -> Seen | None:
         self._answer()
+        self.looks.append(name)
         return self.containers.get(name)
 
     async def changes(self) -> AsyncIterator[str]:
@@ -113,7 +116,11 @@ class FakeRuntime:
         self._queues.add(queue)
         try:
             yield ""
-            while (name := await queue.get()) is not None:
+            while True:
+                name = await queue.get()
+                queue.task_done()
+                if name is None:
+                    break
                 yield name
         finally:
             self._queues.discard(queue)
@@ -139,6 +146,8 @@ class FakeRuntime:
             self.creating -= 1
         self.containers[name] = self._made(name, installation, request)
         self._tell(name)
+        for queue in tuple(self._queues):  # Docker, too, tells whoever listens before it answers
+            await queue.join()
 
     async def start(self, name: str) -> None:
         self._run(name, "start", "running")
