@@ -153,7 +153,7 @@ def endpoint(runtime: FakeRuntime) -> Iterator[str]:
         yield url
 
 
-def declare(cluster: Cluster, endpoint: str) -> None:
+def declare(cluster: Cluster, endpoint: str, namespace: str = Release.NAMESPACE) -> None:
     """A toolbox with its token, and one server on it."""
     secret = {"apiVersion": "v1", "kind": "Secret", "stringData": {"token": TOKEN},
               "metadata": {"name": "here-token", "labels": {"toolkeeper.dev/credential": "true"}}}  # fmt: skip
@@ -162,14 +162,12 @@ def declare(cluster: Cluster, endpoint: str) -> None:
     server = {"apiVersion": "toolkeeper.dev/v1alpha1", "kind": "MCPServer", "metadata": {"name": "time"},
               "spec": {"toolboxRef": "here", "image": "registry.example/time:1", "port": 8000,
                        "transport": "streamable-http"}}  # fmt: skip
-    cluster.kubectl(
-        "-n", Release.NAMESPACE, "apply", "-f", "-", given=yaml.safe_dump_all([secret, toolbox, server])
-    )
+    cluster.kubectl("-n", namespace, "apply", "-f", "-", given=yaml.safe_dump_all([secret, toolbox, server]))
 
 
-def finalizers(cluster: Cluster) -> list[str] | None:
+def finalizers(cluster: Cluster, namespace: str = Release.NAMESPACE) -> list[str] | None:
     """Those of the server; None if it is gone."""
-    found = cluster.get(f"{KINDS}/namespaces/{Release.NAMESPACE}/mcpservers/time")
+    found = cluster.get(f"{KINDS}/namespaces/{namespace}/mcpservers/time")
     return None if found is None else found["metadata"].get("finalizers", [])
 
 

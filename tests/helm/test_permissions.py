@@ -28,6 +28,8 @@ class Right(NamedTuple):
     verb: str
     name: str = ""
     """Of the only object; empty: any."""
+    namespace: str = ""
+    """Empty: all."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Asked:
     """One request of an account, as the server's audit has it."""
 
     right: Right
-    namespace: str
+    uri: str
     code: int
 
 
@@ -50,7 +52,7 @@ class Account:
         """What it asked for, after so many lines of the audit."""
         user = f"system:serviceaccount:{NAMESPACE}:{self.name}"
         lines = [json.loads(line) for line in audit(self.cluster)[since:]]
-        return [_asked(each) for each in lines if each["user"]["username"] == user and "objectRef" in each]
+        return [_asked(each) for each in lines if each["user"]["username"] == user]
 
     def granted(self) -> set[Right]:
         """What its roles allow, taken from the cluster."""
@@ -58,8 +60,8 @@ class Account:
         for kind in ("role", "clusterrole"):
             for binding in self._items(f"{kind}bindings"):
                 if self.name in [each["name"] for each in binding.get("subjects", [])]:
-                    names = (role for role in self._items(f"{kind}s") if _is_of(role, binding))
-                    found |= {right for role in names for right in _rights(role["rules"])}
+                    roles = (role for role in self._items(f"{kind}s") if _is_of(role, binding))
+                    found |= {right for role in roles for right in _rights(role)}
         return found
 
     def _items(self, kinds: str) -> list[Json]:
@@ -74,10 +76,12 @@ def audit(cluster: Cluster) -> list[str]:
 
 
 def _asked(line: Json) -> Asked:
-    what = line["objectRef"]
+    what = line.get("objectRef") or {"resource": ""}  # a path that is no resource's, such as /apis
     resource = "/".join(filter(None, [what["resource"], what.get("subresource")]))
-    right = Right(what.get("apiGroup", ""), resource, line["verb"], what.get("name", ""))
-    return Asked(right, what.get("namespace", ""), line.get("responseStatus", {}).get("code", 0))
+    right = Right(
+        what.get("apiGroup", ""), resource, line["verb"], what.get("name", ""), what.get("namespace", "")
+    )
+    return Asked(right, line["requestURI"], line.get("responseStatus", {}).get("code", 0))
 
 
 def _is_of(role: Json, binding: Json) -> bool:
@@ -85,18 +89,23 @@ def _is_of(role: Json, binding: Json) -> bool:
     return same and bool(role["metadata"]["name"] == binding["roleRef"]["name"])
 
 
-def _rights(rules: Sequence[Json]) -> Iterator[Right]:
-    for rule in rules:
+def _rights(role: Json) -> Iterator[Right]:
+    where = role["metadata"].get("namespace", "") if role["kind"] == "Role" else ""
+    for rule in role["rules"]:
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
                 for verb in rule["verbs"]:
                     for name in rule.get("resourceNames", [""]):
-                        yield Right(group, resource, verb, name)
+                        yield Right(group, resource, verb, name, where)
 
 
 def unused(granted: set[Right], asked: Sequence[Asked]) -> set[Right]:
     """What was granted and never asked for."""
-    used = {each.right for each in asked} | {each.right._replace(name="") for each in asked}
+    used = {
+        each.right._replace(**dict.fromkeys(wide, ""))
+        for each in asked
+        for wide in ((), ("name",), ("namespace",), ("name", "namespace"))
+    }
     return granted - used
 
 
@@ -113,13 +122,14 @@ def _as_new(cluster: Cluster, release: Release) -> None:
     release.uninstall("--no-hooks")
     for what in ("lease/toolkeeper", "configmap/toolkeeper", "secret/toolkeeper-digests"):
         cluster.kubectl("-n", NAMESPACE, "delete", what, "--ignore-not-found")
+    for namespace in (NAMESPACE, "blue"):
+        cluster.kubectl("-n", namespace, "delete", "secret/bot-time-token", "--ignore-not-found")
 
 
-def change(cluster: Cluster, **spec: Any) -> None:
+def change(cluster: Cluster, namespace: str, **spec: Any) -> None:
     """Edit the server, as its owner would."""
-    cluster.kubectl(
-        "-n", NAMESPACE, "patch", "mcpserver", "time", "--type=merge", "-p", json.dumps({"spec": spec})
-    )
+    patch = json.dumps({"spec": spec})
+    cluster.kubectl("-n", namespace, "patch", "mcpserver", "time", "--type=merge", "-p", patch)
 
 
 def state(runtime: FakeRuntime) -> str:
@@ -135,47 +145,49 @@ CONNECTION = {
 }
 
 
-def live(cluster: Cluster, runtime: FakeRuntime) -> None:
+def live(cluster: Cluster, runtime: FakeRuntime, namespace: str) -> None:
     """Everything that an operator does to a cluster."""
-    until(lambda: finalizers(cluster) == [FINALIZER] and state(runtime) == "running")
-    cluster.kubectl("-n", NAMESPACE, "apply", "-f", "-", given=yaml.safe_dump(CONNECTION))
-    status = (
-        "-n",
-        NAMESPACE,
-        "get",
-        "agentconnection",
-        "bot-time",
-        "-o",
-        "jsonpath={.status.observedGeneration}",
+    until(lambda: finalizers(cluster, namespace) == [FINALIZER] and state(runtime) == "running")
+    cluster.kubectl("-n", namespace, "apply", "-f", "-", given=yaml.safe_dump(CONNECTION))
+    cluster.kubectl(
+        "-n", namespace, "wait", "--for=condition=TokenIssued", "agentconnection/bot-time", "--timeout=30s"
     )
-    until(lambda: cluster.kubectl(*status) == "1")
     for _ in range(2):  # the same event twice: it becomes a series
-        change(cluster, running=False)
+        change(cluster, namespace, running=False)
         until(lambda: state(runtime) == "exited")
-        change(cluster, running=True)
+        change(cluster, namespace, running=True)
         until(lambda: state(runtime) == "running")
 
 
 @pytest.mark.usefixtures("_as_new")
-@pytest.mark.parametrize("namespaces", [[], [NAMESPACE]], ids=["cluster-wide", "namespaced"])
+@pytest.mark.parametrize(
+    ("values", "namespace"),
+    [
+        ({}, NAMESPACE),
+        ({"watch": {"namespaces": [NAMESPACE]}}, NAMESPACE),
+        ({"watch": {"namespaces": ["blue"]}}, "blue"),
+        ({"rbac": {"secrets": {"namespaces": ["blue"]}}}, "blue"),
+    ],
+    ids=["cluster-wide", "namespaced", "another-namespace", "secrets-of-one-namespace"],
+)
 def test_the_operators_rights_are_exactly_what_it_needs(
-    cluster: Cluster, release: Release, runtime: FakeRuntime, endpoint: str, namespaces: list[str]
+    cluster: Cluster, release: Release, runtime: FakeRuntime, endpoint: str, values: Json, namespace: str
 ) -> None:
     began = len(audit(cluster))
     account = Account(cluster, "tk-toolkeeper")
-    release.install({"replicas": 1, "watch": {"namespaces": namespaces}})
+    release.install({"replicas": 1, **values})
     granted = account.granted()
-    declare(cluster, endpoint)
+    declare(cluster, endpoint, namespace)
     with Hands(cluster, NAMESPACE).working():
-        live(cluster, runtime)
-        cluster.kubectl("-n", NAMESPACE, "delete", "mcpserver", "time", "--timeout=30s")
+        live(cluster, runtime, namespace)
+        cluster.kubectl("-n", namespace, "delete", "mcpserver", "time", "--timeout=30s")
         until(lambda: any("events" in each.right.resource and each.right.verb == "patch"
                           for each in account.asked(began)))  # fmt: skip
     asked = account.asked(began)
     assert refused(asked) == []
     assert unused(granted, asked) == set()
-    if namespaces:
-        assert {each.namespace for each in asked} == {NAMESPACE}
+    if "watch" in values:
+        assert {each.right.namespace for each in asked if each.right.resource} == {NAMESPACE, namespace}
 
 
 @pytest.mark.usefixtures("_as_new")
@@ -194,7 +206,7 @@ def test_the_rights_of_the_job_before_an_uninstall_are_exactly_what_it_needs(
     assert runtime.containers
     hooks = yaml.safe_load_all(cluster.helm("template", "tk", str(CHART), "-n", NAMESPACE).stdout)
     roles = [each for each in hooks if each and each["kind"] in ("Role", "ClusterRole") and _is_hook(each)]
-    granted = {right for role in roles for right in _rights(role["rules"])}
+    granted = {right for role in roles for right in _rights(role)}
     asked = Account(cluster, "tk-toolkeeper-retire").asked(began)
     assert refused(asked) == []
     assert unused(granted, asked) == set()

@@ -134,6 +134,8 @@ class ApiServer:
             "--service-cluster-ip-range=10.0.0.0/24",
             "--allow-privileged=true",
             "--disable-admission-plugins=ServiceAccount",
+            # As on OpenShift: who blocks the deletion of an owner needs a right to its finalizers.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             f"--audit-policy-file={folder / 'audit.yaml'}",
             f"--audit-log-path={self.audit}",
             "--v=0",
