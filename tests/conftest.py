@@ -12,7 +12,7 @@ import docker
 import pytest
 
 import generated
-from services import apiserver, base_images, engine, groups, registry
+from services import apiserver, base_images, engine, groups, image, registry
 
 PATIENCE = 0.8
 """Of a test's timeout: an async test is cancelled then, so that its fixtures tidy up and the run goes on.
@@ -47,6 +47,12 @@ def base_python() -> str:
 def base_node() -> str:
     """The name of an image with Node and Python, present in the engine."""
     return base_images.NODE
+
+
+@pytest.fixture(scope="session")
+def program_image(docker_engine: docker.DockerClient, base_python: str) -> str:
+    """The name of the image of all programs, built from this tree; for tests marked `docker` and `network`."""
+    return image.tested(docker_engine, base_python)
 
 
 @pytest.fixture(scope="session")

@@ -178,7 +178,7 @@ class Hands:
         fields = {"metadata.namespace": self.namespace, "metadata.name": name}
         said = {each["name"]: each.get("value") or fields[each["valueFrom"]["fieldRef"]["fieldPath"]]
                 for each in container["env"]}  # fmt: skip
-        port = _free_port()
+        port = free_port()
         arguments = [each.replace("=:8080", f"=127.0.0.1:{port}") for each in container["args"]]
         own = {"PYTHONPATH": str(SOURCE), "KUBECONFIG": str(kubeconfig), "HOME": str(folder)}
         with (folder / "log").open("wb") as log:
@@ -222,7 +222,8 @@ def until(holds: Any, *, within: float = 30.0, what: str = "") -> Any:
     raise AssertionError(f"it did not come to be so within {within:.0f} s{': ' if what else ''}{what}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One of the loopback's."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

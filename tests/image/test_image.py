@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import docker
 import pytest
 from docker.errors import ContainerError
 
-from services import image
+from services.image import MARK
 from toolkeeper import __version__
 
 pytestmark = [pytest.mark.docker, pytest.mark.network]
-NAME = "toolkeeper-test/image:current"
-MARK = "a-setting-of-this-machine-only"
 Run = Callable[..., str]
 
 
-@pytest.fixture(scope="session")
-def built(docker_engine: docker.DockerClient, base_python: str) -> Iterator[str]:
-    """Its name. The layer with the dependencies is found again in the next run."""
-    settings = os.environ | {"npm_config_marked": MARK}
-    before = docker_engine.images.list(NAME)
-    yield image.build(docker_engine, base_python, name=NAME, environment=settings)
-    newest = docker_engine.images.get(NAME).id
-    for old in before:
-        if old.id is not None and old.id != newest:
-            docker_engine.images.remove(old.id)
-
-
 @pytest.fixture
-def run(docker_engine: docker.DockerClient, built: str) -> Run:
+def run(docker_engine: docker.DockerClient, program_image: str) -> Run:
     """`run("version")` runs `toolkeeper version` as Kubernetes would: nobody, with no right, no file, no network."""
 
     def run(*arguments: str, entrypoint: list[str] | None = None) -> str:
         output: bytes = docker_engine.containers.run(
-            built, list(arguments), entrypoint=entrypoint, remove=True, network_mode="none", read_only=True,
+            program_image, list(arguments), entrypoint=entrypoint, remove=True, network_mode="none", read_only=True,
             cap_drop=["ALL"], security_opt=["no-new-privileges"], tmpfs={"/tmp": "size=16m,mode=1777"},
         )  # fmt: skip
         return output.decode()
@@ -59,8 +44,8 @@ def test_it_has_what_every_extra_needs_and_no_installer(run: Run) -> None:
         run("-m", "pip", entrypoint=["/opt/toolkeeper/bin/python"])
 
 
-def test_it_runs_as_nobody_without_being_told(docker_engine: docker.DockerClient, built: str) -> None:
-    config = docker_engine.images.get(built).attrs["Config"]
+def test_it_runs_as_nobody_without_being_told(docker_engine: docker.DockerClient, program_image: str) -> None:
+    config = docker_engine.images.get(program_image).attrs["Config"]
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["toolkeeper"]
 
@@ -71,9 +56,9 @@ def test_it_carries_the_definitions_of_its_version(run: Run) -> None:
 
 
 def test_nothing_of_this_machine_stays_in_it(
-    docker_engine: docker.DockerClient, built: str, run: Run
+    docker_engine: docker.DockerClient, program_image: str, run: Run
 ) -> None:
-    inside = docker_engine.images.get(built)
+    inside = docker_engine.images.get(program_image)
     assert MARK not in f"{inside.attrs}{inside.history()}"
     assert "build-settings" not in str(inside.history())
     assert [

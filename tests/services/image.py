@@ -25,6 +25,9 @@ NAME = f"toolkeeper:{__version__}"
 PUBLIC_BASE = "python:3.12-slim"
 SOURCES = ("Dockerfile", "LICENSE", "README.md", "pyproject.toml", "requirements.lock", "operator/toolkeeper")
 SETTINGS = Path("build-settings")
+TESTED = "toolkeeper-test/image:current"
+MARK = "a-setting-of-this-machine-only"
+"""In the settings with which the tested image is built: it must not be found in it."""
 
 
 def build(
@@ -44,6 +47,17 @@ def build(
         network_mode="host" if recipe.hosts(variables) & {"localhost", "127.0.0.1", "::1"} else None,
     )  # fmt: skip
     return name
+
+
+def tested(connected: docker.DockerClient, base: str) -> str:
+    """The image that the tests run; that of an earlier run goes, and its layer with the dependencies is found again."""
+    before = connected.images.list(TESTED)
+    build(connected, base, name=TESTED, environment=os.environ | {"npm_config_marked": MARK})
+    newest = connected.images.get(TESTED).id
+    for old in before:
+        if old.id is not None and old.id != newest:
+            connected.images.remove(old.id)
+    return TESTED
 
 
 def _context(variables: Mapping[str, str], beside: Mapping[str, Path]) -> io.BytesIO:
