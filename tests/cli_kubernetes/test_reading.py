@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import yaml
 
+from benchmarks.rig.plane import PROGRAM
 from cli_kubernetes.conftest import Terminal, document, server
 from stores_kubernetes.conftest import Cluster
 from toolkeeper.clock import SystemClock
@@ -49,6 +54,33 @@ def test_get_lists_what_is_there_in_the_namespace_that_is_meant(terminal: Termin
     assert [line.split()[:2] for line in everywhere] == [
         ["NAMESPACE", "NAME"], ["blue", "other"], ["default", "time"],
     ]  # fmt: skip
+
+
+def test_the_namespace_is_that_of_the_kubeconfigs_context(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.declare(server(), server("other", namespace="blue"))
+    config = json.loads(terminal.kubeconfig.read_text())
+    config["contexts"][0]["context"]["namespace"] = "blue"
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    blue = Terminal(terminal.cluster, tmp_path / "kubeconfig")
+    assert [line.split()[0] for line in blue.said("get", "servers").splitlines()] == ["NAME", "other"]
+    assert "time" in blue.said("get", "servers", "-n", "default")
+
+
+@pytest.mark.process
+def test_who_watches_sees_what_changes(terminal: Terminal) -> None:
+    terminal.declare(server())
+    watching = subprocess.Popen(
+        [PROGRAM, "get", "servers", "-w", "-o", "name", "--store", "kubernetes", "--kubeconfig",
+         str(terminal.kubeconfig)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline() == "mcpserver/time\n"
+        terminal.declare(server("other"))
+        assert watching.stdout.readline() == "mcpserver/other\n"
+        watching.terminate()
 
 
 def test_get_prints_documents_that_kubectl_takes_back(terminal: Terminal) -> None:
@@ -123,7 +155,7 @@ def test_what_is_kubectls_is_left_to_it(terminal: Terminal, command: tuple[str, 
     assert "that is kubectl's" in result.output
 
 
-def test_a_cluster_that_cannot_be_reached_is_one_line(terminal: Terminal, tmp_path: object) -> None:
+def test_a_cluster_that_cannot_be_reached_is_one_line(terminal: Terminal) -> None:
     result = terminal("get", "servers", "--context", "absent")
     assert result.exit_code == 1
     assert "absent" in result.output

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import yaml
@@ -35,6 +35,8 @@ LOGIN = "robot:c0rrect-h0rse"
 WEBHOOK_SECRET = "the secret of the bell"
 PATH = "production"
 LOOK_SECONDS = 0.1
+ADDRESSES = "10.219.0.0/16"
+"""Another range than those of other node agents on this machine."""
 BROKEN = "apiVersion: toolkeeper.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: [\n"
 Json = Any
 
@@ -60,13 +62,14 @@ def free_port() -> int:
 
 @dataclass
 class Following:
-    """Both programs and the repository. Servers are child processes of the node."""
+    """Both programs and the repository. Servers are child processes, or containers that `sweep` removes."""
 
     folder: Path
     settings: Mapping[str, str]
     """Where pip finds packages."""
     cache: Path
     git: GitServer
+    runtime: Literal["process", "docker"] = "process"
     installation: str = field(default_factory=lambda: f"git{secrets.token_hex(4)}")
     _programs: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -199,7 +202,7 @@ class Following:
 
     def start_node(self) -> None:
         """As in the README."""
-        self._start("node", "--state-dir", str(self.folder / "node"), "--runtime", "process", "--port",
+        self._start("node", "--state-dir", str(self.folder / "node"), "--runtime", self.runtime, "--port",
                     str(self.node_port))  # fmt: skip
 
     def start_operator(self, *options: str) -> None:
@@ -227,6 +230,8 @@ class Following:
         for program in list(self._programs):
             with suppress(subprocess.TimeoutExpired):
                 self.end(program, signal.SIGTERM)
+        if self.runtime == "docker":
+            return
         runtime = ProcessRuntime(
             self.folder / "node" / "process", clock=SystemClock(), new_id=lambda: secrets.token_hex(16),
             settings=dict(self.settings), cache=self.cache,
@@ -245,6 +250,9 @@ class Following:
 
     def _environment(self) -> dict[str, str]:
         own = {"PYTHONPATH": os.pathsep.join(sys.path), "TOOLKEEPER_NODE_CACHE_DIR": str(self.cache)}
+        if self.runtime == "docker":
+            own["TOOLKEEPER_NODE_RUN_DIR"] = f"/dev/shm/{self.installation}"
+            own["TOOLKEEPER_NODE_DOCKER_ADDRESSES"] = ADDRESSES
         return {**self.settings, **own, "NO_COLOR": "1"}
 
     def _check(self) -> None:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
+import docker
 import pytest
+import yaml
+from docker.models.containers import Container
 
+from benchmarks.rig.engine import Engine
+from benchmarks.rig.plane import manifest, sweep
 from e2e.following import BROKEN, LOGIN, WEBHOOK_SECRET, Following, server, signed
-from e2e.rig import is_ready
+from e2e.rig import TINY, build_tiny, is_ready
 from toolkeeper.testing.git_server import GitServer
 from toolkeeper.testing.wheels import offline, tiny_package
 
@@ -53,6 +60,7 @@ async def test_what_is_pushed_runs_and_its_commit_is_shown_wherever_people_look(
     assert wide.splitlines()[0].endswith("COMMIT")
     assert wide.splitlines()[1].endswith(second[:7])
     assert f"{first[:7]} → {second[:7]} (time.yaml)" in following.run("events", "server", "time").stdout
+    assert "nothing to do" in following.run("plan").stdout
     assert f"since commit {second[:12]}" in following.run("describe", "server", "time").stdout
     assert f'toolkeeper_git_commit{{commit="{third}"}} 1.0' in following.metrics()
     assert (await following.until(is_ready)).status.container_id == after.status.container_id
@@ -177,6 +185,39 @@ async def test_commits_in_quick_succession_are_never_mixed(following: Following)
         for name, lines in said.items()
     }
     assert taken["one"] == taken["two"]
+
+
+@pytest.mark.docker
+async def test_a_push_replaces_a_container_when_the_new_one_answers(
+    tmp_path: Path, docker_engine: docker.DockerClient, base_python: str
+) -> None:
+    build_tiny(docker_engine, base_python)
+    (tmp_path / "served").mkdir()
+    with GitServer(tmp_path / "served").running() as git, closing(Engine()) as engine:
+        following = Following(tmp_path, dict(os.environ), tmp_path, git, runtime="docker")
+        try:
+            await following.begin(time=_contained("1.0.0"))
+            before = await following.version("1.0.0")
+            following.push({"time.yaml": _contained("2.0.0")})
+            after = await following.version("2.0.0")
+            await following.until(lambda _: len(_containers(docker_engine, following)) == 1)
+            (left,) = _containers(docker_engine, following)
+            assert before.status.container_id != after.status.container_id == left.id
+            assert following.commits()["time"]["commit"] == following.repository.head
+        finally:
+            await following.stop()
+            sweep(engine, following.installation)
+            shutil.rmtree(f"/dev/shm/{following.installation}", ignore_errors=True)
+
+
+def _contained(version: str) -> str:
+    env = [{"name": "TINY_VERSION", "value": version}]
+    return yaml.safe_dump(manifest("time", {"image": TINY, "env": env}))
+
+
+def _containers(engine: docker.DockerClient, following: Following) -> list[Container]:
+    label = f"toolkeeper.dev/installation={following.installation}"
+    return engine.containers.list(all=True, filters={"label": label})
 
 
 async def test_the_credentials_are_in_no_argument_no_log_and_no_file(following: Following) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from pathlib import Path
 
@@ -58,6 +59,16 @@ class TestCommits:
         await following.puller.pull()
         assert not old.exists()
         assert following.files() == {"servers/time.yaml": "time: 2\n"}
+
+    async def test_only_the_newest_commit_is_fetched_however_long_the_history(
+        self, repository: GitRepository, here: Path
+    ) -> None:
+        for _ in range(8):
+            repository.commit({"noise.bin": base64.b64encode(os.urandom(256 * 1024)).decode()})
+        repository.commit({"noise.bin": None})
+        following = follower(here, repository.url)
+        await following.puller.pull()
+        assert sum(len(text) for text in everything(here).values()) < 256 * 1024
 
     async def test_nothing_new_writes_nothing(self, repository: GitRepository, here: Path) -> None:
         following = follower(here, repository.url)

@@ -125,10 +125,10 @@ class Puller:
             refused = Invalid(f"commit {commit[:12]} is not taken: {exc}")
             self._refused = (commit, refused)
             raise refused from exc
-        follows = None
-        if before:
-            follows = await self._repository.follows(address, tip, run, commit=commit, before=before)
         self._cache.switch(commit, self._clock.now().timestamp())
+        follows = None
+        if before:  # to be told only, and a long history may take its time
+            follows = await self._repository.follows(address, tip, run, commit=commit, before=before)
         return Pull(commit, before, rewritten=follows is False), remarks
 
     async def _bring(self, commit: str, run: Run) -> tuple[str, ...]:
