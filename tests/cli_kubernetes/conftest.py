@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,10 +40,17 @@ class Terminal:
         return result.stdout
 
     def declare(self, *texts: str) -> None:
-        """Apply these documents."""
-        self.cluster.kubectl(
-            "apply", "--server-side", "--validate=false", "-f", "-", given="\n---\n".join(texts)
-        )
+        """Apply these documents, as `kubectl apply --server-side` does."""
+        with self.cluster.client() as client:
+            for text in texts:
+                said = yaml.safe_load(text)
+                answer = client.patch(
+                    _path(said),
+                    params={"fieldManager": "person", "force": "true"},
+                    content=json.dumps(said),
+                    headers={"Content-Type": "application/apply-patch+yaml"},
+                )
+                assert answer.is_success, answer.text
 
     def installed(self, installation: str = "here") -> None:
         """An operator has run in the namespace `default`."""
@@ -49,11 +58,27 @@ class Terminal:
             body = {"metadata": {"name": "toolkeeper"}, "data": {"installation": installation}}
             assert client.post("/api/v1/namespaces/default/configmaps", json=body).is_success
 
+    def let_go(self, name: str = "time") -> None:
+        """Take the operator's finalizer off that server."""
+        with self.cluster.client() as client:
+            client.patch(
+                documents.path(Key("MCPServer", "default", name)),
+                content=json.dumps({"metadata": {"finalizers": None}}),
+                headers={"Content-Type": "application/merge-patch+json"},
+            )
+
     def spec(self, name: str = "time") -> Json:
         """Of that server, as it is stored."""
         with self.cluster.client() as client:
             spec: Json = client.get(documents.path(Key("MCPServer", "default", name))).json()["spec"]
             return spec
+
+
+def _path(document: dict[str, Any]) -> str:
+    metadata = document["metadata"]
+    if document["kind"] == "Secret":
+        return f"/api/v1/namespaces/{metadata['namespace']}/secrets/{metadata['name']}"
+    return documents.path(Key(document["kind"], metadata["namespace"], metadata["name"]))
 
 
 def document(kind: str, name: str, spec: Json, **metadata: object) -> str:

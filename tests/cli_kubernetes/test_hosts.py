@@ -57,8 +57,8 @@ def operated(terminal: Terminal, endpoint: str, tmp_path: Path) -> Iterator[Term
         "MCPServer", "time",
         {"toolboxRef": "here", "image": "registry.example/time:1", "port": 8000, "transport": "streamable-http"},
     )  # fmt: skip
-    terminal.cluster.kubectl("delete", "secret", "host", check=False)
-    terminal.cluster.kubectl("delete", "lease", "toolkeeper", check=False)
+    with terminal.cluster.client() as client:
+        client.delete("/apis/coordination.k8s.io/v1/namespaces/default/leases/toolkeeper")
     terminal.declare(secret, toolbox, server)
     with (tmp_path / "operator.log").open("ab") as log:
         operator = subprocess.Popen(
@@ -73,10 +73,7 @@ def operated(terminal: Terminal, endpoint: str, tmp_path: Path) -> Iterator[Term
         finally:
             operator.terminate()
             operator.wait(timeout=30)
-            terminal.cluster.kubectl(
-                "patch", "mcpserver", "time", "--type=merge", '--patch={"metadata":{"finalizers":null}}',
-                check=False,
-            )  # fmt: skip
+            terminal.let_go()
 
 
 def _until_ready(terminal: Terminal, log: Path) -> None:

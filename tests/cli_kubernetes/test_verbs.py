@@ -67,8 +67,8 @@ def test_a_rollback_brings_the_whole_spec_of_then(terminal: Terminal) -> None:
 
 
 @pytest.mark.kubernetes
-def test_the_fields_belong_to_the_person_and_not_to_the_operator(real_cluster: Cluster) -> None:
-    terminal = Terminal(real_cluster, real_cluster.kubeconfig)
+@pytest.mark.parametrize("cluster", ["real_cluster"], indirect=True)  # a fake keeps no owners
+def test_the_fields_belong_to_the_person_and_not_to_the_operator(terminal: Terminal) -> None:
     terminal.declare(server())
     terminal.said("pause", "time")
     managers = stored(terminal.cluster)["metadata"]["managedFields"]

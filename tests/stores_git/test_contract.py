@@ -15,7 +15,7 @@ from toolkeeper.resources.meta import Key
 from toolkeeper.stores.directory import DirectoryStore
 from toolkeeper.testing.git_server import GitRepository
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each push is several runs of git
 
 __all__ = ["TestDeletion", "TestObjects", "TestStatus", "TestTheRest", "TestTokens", "TestWatch"]
 
