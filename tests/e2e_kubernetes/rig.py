@@ -274,6 +274,16 @@ def server(name: str, **spec: Any) -> Json:
     }
 
 
+def connection(name: str, to: str, **spec: Any) -> Json:
+    """An AgentConnection of the agent `bot` to that server."""
+    return {
+        "apiVersion": "toolkeeper.dev/v1alpha1",
+        "kind": "AgentConnection",
+        "metadata": {"name": name},
+        "spec": {"agent": "bot", "serverRef": to, "tools": {"allow": ["*"]}, **spec},
+    }
+
+
 def env(**values: str) -> list[Json]:
     """Environment variables as a spec lists them."""
     return [{"name": name, "value": value} for name, value in values.items()]

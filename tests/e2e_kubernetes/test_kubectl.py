@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from e2e.rig import TINY
-from e2e_kubernetes.rig import Rig, env, is_ready, server
+from e2e_kubernetes.rig import Rig, connection, env, is_ready, server
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.anyio]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "kubernetes"
@@ -40,6 +40,9 @@ async def test_the_examples_become_ready(kept: Rig) -> None:
         await kept.apply(yaml.safe_load(each.read_text().replace("docker-1", "here")))
     said = await kept.kubectl("wait", "--for=condition=Ready", "mcpserver", "--all", "--timeout=400s")
     assert said.count("condition met") == 3
+    for each in sorted(EXAMPLES.glob("*.yaml")):
+        text = each.read_text().replace("docker-1", "here")
+        assert await kept.kubectl("diff", "-f", "-", given=yaml.safe_load(text)) == ""
 
 
 async def test_describe_shows_conditions_and_events_of_the_object(kept: Rig) -> None:
@@ -51,13 +54,18 @@ async def test_describe_shows_conditions_and_events_of_the_object(kept: Rig) -> 
     assert [each[3:] for each in placed] == [["toolkeeper.dev/operator", f"on toolbox {kept.namespace}/here"]]
 
 
-async def test_diff_shows_an_edit_and_nothing_afterwards(kept: Rig) -> None:
-    await kept.apply(server("differs"))
+@pytest.mark.parametrize("how", [(), ("--server-side",)], ids=["by-kubectl", "by-the-server"])
+async def test_diff_shows_an_edit_and_nothing_afterwards(kept: Rig, how: tuple[str, ...]) -> None:
+    bot = f"bot{''.join(how)}"  # nobody collects the first one's Secret here, and it is not the second one's
+    declared = [server("differs"), connection(bot, "differs")]
+    await kept.kubectl("apply", *how, "-f", "-", given=declared)
     await kept.ready("differs")
-    assert await kept.kubectl("diff", "-f", "-", given=server("differs")) == ""
+    await kept.kubectl("wait", "--for=condition=TokenIssued", f"agentconnection/{bot}", "--timeout=30s")
+    assert await kept.kubectl("diff", *how, "-f", "-", given=declared) == ""
     changed = server("differs", env=env(TINY_VERSION="2.0.0"))
-    said = await kept.kubectl("diff", "-f", "-", given=changed, check=False)
+    said = await kept.kubectl("diff", *how, "-f", "-", given=changed, check=False)
     assert "+    value: 2.0.0" in said
+    await kept.kubectl("delete", "agentconnection", bot)
 
 
 async def test_a_server_side_dry_run_changes_nothing_on_the_host(kept: Rig) -> None:
