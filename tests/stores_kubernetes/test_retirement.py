@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from stores.conftest import server
-from stores_kubernetes.conftest import Cluster, Hand
+from stores_kubernetes.conftest import Cluster, Hand, until
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import NotFound, Refused
 from toolkeeper.resources.meta import FINALIZER, Key
@@ -115,8 +115,10 @@ async def test_what_is_being_deleted_is_left_to_the_operator_and_nothing_is_touc
 async def test_it_goes_on_once_the_operator_has_cleaned_up(api: Api, hand: Hand) -> None:
     await hold(hand)
     await hand.drop(TIME)
-    going = asyncio.create_task(retirement(api, patience=Patience(10.0, 20.0)).run())
-    await asyncio.sleep(0.2)
+    said = Said()
+    patience = Patience(deletions=10.0, leadership=20.0, between=0.05)
+    going = asyncio.create_task(retirement(api, say=said, patience=patience).run())
+    await until(lambda: said)
     patch = {"metadata": {"finalizers": None}}
     headers = {"Content-Type": "application/merge-patch+json"}
     await hand.client.patch(documents.path(TIME), content=json.dumps(patch), headers=headers)

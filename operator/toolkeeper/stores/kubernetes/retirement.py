@@ -21,7 +21,6 @@ from toolkeeper.stores.kubernetes import documents
 from toolkeeper.stores.kubernetes.answers import Json
 from toolkeeper.stores.kubernetes.api import FIELD_MANAGER, JSON_PATCH, MERGE_PATCH, Api
 
-LOOK_AGAIN = 2.0
 ROUNDS = 5
 """How often what somebody else changed at the same moment is tried again."""
 HELD_KINDS = ("MCPServer",)
@@ -44,6 +43,8 @@ class Patience:
     """For objects that are being deleted."""
     leadership: float = 90.0
     """For the operator to end, or for its lease to run out."""
+    between: float = 2.0
+    """Before objects that are being deleted are looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +78,26 @@ class Retirement:
     async def _wait_for_deletions(self) -> None:
         if self.abandon:
             return
-        said: list[Key] = []
+        going, said = (
+            await self._going(),
+            list[Key](),
+        )  # however slow the server: waiting begins with its answer
         try:
             async with asyncio.timeout(self.patience.deletions):
-                while going := [_key(each) for each in await self._held() if _is_going(each)]:
+                while going:
                     if going != said:
                         self.say(f"waiting for {_names(going)}, which is being deleted")
                     said = going
-                    await asyncio.sleep(LOOK_AGAIN)
+                    await asyncio.sleep(self.patience.between)
+                    going = await self._going()
         except TimeoutError:
             raise Refused(
                 f"{_names(said)} is being deleted, and what runs for it is not seen gone: bring its toolbox back, or "
                 f"let the operator give it up: kubectl annotate mcpserver NAME {FORCE_DELETE}=true"
             ) from None
+
+    async def _going(self) -> list[Key]:
+        return [_key(each) for each in await self._held() if _is_going(each)]
 
     async def _stop(self) -> None:
         if self.deployment is None:
