@@ -98,6 +98,7 @@ async def test_an_unusable_installation_id_is_not_guessed_around(opening: Openin
             await installation_of(store.api, "blue")
 
 
+@pytest.mark.slow
 async def test_the_lease_goes_from_hand_to_hand(opening: Opening, hand: Hand) -> None:
     await hand.client.delete("/apis/coordination.k8s.io/v1/namespaces/default/leases/toolkeeper")
     clock = SystemClock()

@@ -170,6 +170,7 @@ async def test_a_storm_is_unreachable_and_passes(
     await store.write_status(changed)
 
 
+@pytest.mark.slow
 async def test_at_rest_nothing_is_written_and_nothing_is_listed(
     store: KubernetesStore, door: Door, hand: Hand
 ) -> None:

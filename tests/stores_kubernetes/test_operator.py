@@ -128,6 +128,7 @@ async def test_what_was_deleted_while_no_operator_ran_is_cleaned_up(
         await until(lambda: store.health().listed_ago is not None and seen(store) is None, within=30)
 
 
+@pytest.mark.slow
 async def test_at_rest_the_operator_writes_nothing_but_its_lease(
     cluster: Cluster, opening: Opening, hand: Hand, host: FakeToolbox
 ) -> None:

@@ -45,7 +45,7 @@ class Bell:
     async def post(
         self, headers: dict[str, str], body: bytes = BODY, path: str = "/webhook", method: str = "POST"
     ) -> int:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             url = f"http://127.0.0.1:{self.port}{path}"
             return (await client.request(method, url, content=body, headers=headers)).status_code
 
@@ -119,7 +119,7 @@ async def test_a_body_without_an_end_is_not_read(bell: Bell) -> None:
     with socket.create_connection(("127.0.0.1", bell.port), timeout=5) as caller:
         caller.sendall(f"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST + 1}\r\n\r\n".encode())
         assert b"413" in caller.recv(1024)
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
 
         async def chunks() -> AsyncIterator[bytes]:
             yield BODY
