@@ -54,8 +54,10 @@ def _service_account() -> kopf.ConnectionInfo | None:
 
 def session(info: kopf.ConnectionInfo, *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
     """A session with the TLS and the credentials that `info` says. It belongs to the running event loop."""
+    # Reading the trusted certificates takes longer than most requests; plain HTTP (`kubectl proxy`) needs none.
+    plain = info.server.startswith("http://") and info.proxy_url is None
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+        connector=aiohttp.TCPConnector(limit=0, ssl=True if plain else info.as_ssl_context()),
         headers={**info.as_http_headers(), "User-Agent": "toolkeeper"},
         proxy=info.proxy_url,
         trust_env=info.trust_env,
