@@ -18,6 +18,7 @@ from stores_kubernetes.test_permissions import RULES
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.anyio]
 REQUESTS = "toolkeeper_kubernetes_requests_total"
+EXEC = "client.authentication.k8s.io/v1"
 
 
 @pytest.fixture
@@ -160,6 +161,31 @@ async def test_a_long_absence_of_the_cluster_ends_a_leader_and_keeps_a_starter_w
     assert (status, "not listed" in why) == (503, True)
     door.shut = False
     await rig.until(lambda: operator.leads, "it leads")
+    await healthy(rig, operator)
+
+
+async def test_credentials_that_a_program_fetches_expire_without_anybody_noticing(rig: Rig) -> None:
+    cluster = rig.kubernetes
+    plugin, calls = rig.folder / "get-token", rig.folder / "calls"
+    said = {
+        "apiVersion": EXEC,
+        "kind": "ExecCredential",
+        "status": {"token": ADMIN, "expirationTimestamp": "AT"},
+    }
+    now = "$(date --utc --date '+6 seconds' +%Y-%m-%dT%H:%M:%SZ)"
+    plugin.write_text(
+        f"#!/bin/sh\necho >> {calls}\ncat <<END\n{json.dumps(said)}\nEND\n".replace('AT"', f'{now}"')
+    )
+    plugin.chmod(0o755)
+    kubeconfig = json.loads(cluster.kubeconfig().read_text())
+    kubeconfig["users"][0]["user"] = {"exec": {"apiVersion": EXEC, "command": str(plugin)}}
+    path = rig.folder / "as-on-eks"
+    path.write_text(json.dumps(kubeconfig))
+    operator = await rig.leader("laptop", kubeconfig=path)
+    await rig.until(lambda: len(calls.read_text()) >= 6, "it expired twice, for requests and for the watch")
+    assert operator.leads
+    assert operator.figure(REQUESTS, code="401") == 0
+    assert "lease-lost" not in operator.said
     await healthy(rig, operator)
 
 

@@ -159,6 +159,11 @@ def kubeconfig(cluster: Cluster, plugin: Plugin, server: str = "") -> Path:
     return path
 
 
+def test_no_program_is_run_to_learn_the_namespace_of_a_context(fake_cluster: Cluster, plugin: Plugin) -> None:
+    assert access.namespace(kubeconfig(fake_cluster, plugin)) == "default"
+    assert not (plugin.folder / "calls").exists()
+
+
 def in_seconds(seconds: float) -> str:
     return (SystemClock().now() + timedelta(seconds=seconds)).isoformat()
 

@@ -41,7 +41,7 @@ AGAIN_SECONDS = 5.0
 async def run_on_cluster(choice: ClusterChoice, options: LoopOptions) -> None:
     """Run until cancelled. Raises Fenced when another operator took over, Invalid for what only a person can mend."""
     login = login_of(choice)
-    home = choice.home or str(login().default_namespace or "default")
+    home = choice.home or access.namespace(choice.kubeconfig, choice.context)
     identity = choice.identity or platform.node() or "operator"
     log = log_of(options)
     listen_to_libraries(log)

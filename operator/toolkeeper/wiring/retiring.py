@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from toolkeeper.clock import SystemClock
 from toolkeeper.stores.identity import random_uid
+from toolkeeper.stores.kubernetes import access
 from toolkeeper.stores.kubernetes.api import Api
 from toolkeeper.stores.kubernetes.election import ElectedLease
 from toolkeeper.stores.kubernetes.lease import LeaseObject
@@ -21,7 +22,7 @@ async def retire(
 ) -> int:
     """Stop that Deployment (if one is named) and let go of all objects. Returns how many. Raises as Retirement does."""
     login, clock = login_of(choice), SystemClock()
-    home = choice.home or str(login().default_namespace or "default")
+    home = choice.home or access.namespace(choice.kubeconfig, choice.context)
     api = Api(login)
     rng = random.Random()  # noqa: S311 – jitter, not cryptography
     holder = f"{choice.identity or platform.node() or 'retiring'}_{random_uid()}"

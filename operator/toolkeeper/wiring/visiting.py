@@ -32,7 +32,7 @@ async def visiting(choice: ClusterChoice, scope: Scope) -> AsyncIterator[Visit]:
 
 def usual_namespace(choice: ClusterChoice) -> str:
     """The namespace of the kubeconfig's context, as kubectl takes it. Raises Invalid, Unreachable."""
-    return str(access.login(choice.kubeconfig, choice.context).default_namespace or "default")
+    return access.namespace(choice.kubeconfig, choice.context)
 
 
 async def identity_of(store: Source) -> tuple[str, bytes]:

@@ -10,7 +10,8 @@ import aiohttp
 import kopf
 
 from toolkeeper.errors import Unreachable
-from toolkeeper.stores.kubernetes.kubeconfig import files_of, read
+from toolkeeper.stores.kubernetes import plugins
+from toolkeeper.stores.kubernetes.kubeconfig import Fetch, files_of, read
 
 Login = Callable[[], kopf.ConnectionInfo]
 """Reads the credentials anew: a service account's token is replaced about every hour."""
@@ -19,7 +20,15 @@ CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
 
 
-def login(kubeconfig: Path | None = None, context: str = "") -> kopf.ConnectionInfo:
+def namespace(kubeconfig: Path | None = None, context: str = "") -> str:
+    """The namespace that a login speaks of; no program is run for it. Raises as `login` does."""
+    info = login(kubeconfig, context, fetch=lambda *_: plugins.Credential(None, None, None, None))
+    return info.default_namespace or "default"
+
+
+def login(
+    kubeconfig: Path | None = None, context: str = "", *, fetch: Fetch = plugins.fetch
+) -> kopf.ConnectionInfo:
     """The kubeconfig if one or a context of it is named; else the pod's service account, else the usual kubeconfig.
 
     Raises Invalid for a kubeconfig that does not lead to a cluster, Unreachable when there are no credentials.
@@ -36,7 +45,7 @@ def login(kubeconfig: Path | None = None, context: str = "") -> kopf.ConnectionI
             reason="StoreUnreachable",
         )
     try:
-        return read(files, context)
+        return read(files, context, fetch=fetch)
     except (OSError, ValueError) as exc:
         raise Unreachable(
             f"the credentials for Kubernetes cannot be read: {exc}", reason="StoreUnreachable"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,11 @@ def files_of(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return (usual,) if usual.is_file() else ()
 
 
-def read(files: Sequence[Path], context: str = "") -> kopf.ConnectionInfo:
+Fetch = Callable[[dict[str, Any], dict[str, Any]], plugins.Credential]
+"""Runs the program that an `exec` entry names, for that cluster."""
+
+
+def read(files: Sequence[Path], context: str = "", *, fetch: Fetch = plugins.fetch) -> kopf.ConnectionInfo:
     """How to reach the cluster of that context, or of the current one. The first file that says something counts.
 
     A program that fetches the credentials is run, at each call. Raises Invalid for what is missing, Unreachable when
@@ -54,19 +58,32 @@ def read(files: Sequence[Path], context: str = "") -> kopf.ConnectionInfo:
         server = str(cluster["server"])
     except KeyError as exc:
         raise Invalid(f"the context {chosen!r} of {named} leads nowhere: {exc} is missing") from exc
-    return _connection(server, cluster, user, str(place.get("namespace") or "default"), chosen)
+    credential = _credential(user, {**cluster, "server": server}, chosen, fetch)
+    return kopf.ConnectionInfo(
+        server=server,
+        ca_path=cluster.get("certificate-authority"),
+        ca_data=cluster.get("certificate-authority-data"),
+        insecure=cluster.get("insecure-skip-tls-verify"),
+        certificate_path=user.get("client-certificate"),
+        certificate_data=credential.certificate,
+        private_key_path=user.get("client-key"),
+        private_key_data=credential.key,
+        username=user.get("username"),
+        password=user.get("password"),
+        token=credential.token,
+        expiration=credential.expires,
+        default_namespace=str(place.get("namespace") or "default"),
+        proxy_url=cluster.get("proxy-url"),
+    )
 
 
-def _connection(
-    server: str, cluster: dict[str, Any], user: dict[str, Any], namespace: str, context: str
-) -> kopf.ConnectionInfo:
+def _credential(
+    user: dict[str, Any], cluster: dict[str, Any], context: str, fetch: Fetch
+) -> plugins.Credential:
     token = user.get("token")
     if not token and user.get("tokenFile"):
         token = Path(user["tokenFile"]).read_text(encoding="utf-8").strip()
     certificate = user.get("client-certificate") or user.get("client-certificate-data")
-    fetched = plugins.Credential(
-        token or None, user.get("client-certificate-data"), user.get("client-key-data"), None
-    )
     if not (token or certificate or user.get("username")):
         if "auth-provider" in user:
             raise Invalid(
@@ -74,22 +91,9 @@ def _connection(
                 "use what your provider offers instead, a program under `exec`"
             )
         if user.get("exec"):
-            fetched = plugins.fetch(user["exec"], {**cluster, "server": server})
-    return kopf.ConnectionInfo(
-        server=server,
-        ca_path=cluster.get("certificate-authority"),
-        ca_data=cluster.get("certificate-authority-data"),
-        insecure=cluster.get("insecure-skip-tls-verify"),
-        certificate_path=user.get("client-certificate"),
-        certificate_data=fetched.certificate,
-        private_key_path=user.get("client-key"),
-        private_key_data=fetched.key,
-        username=user.get("username"),
-        password=user.get("password"),
-        token=fetched.token,
-        expiration=fetched.expires,
-        default_namespace=namespace,
-        proxy_url=cluster.get("proxy-url"),
+            return fetch(user["exec"], cluster)
+    return plugins.Credential(
+        token or None, user.get("client-certificate-data"), user.get("client-key-data"), None
     )
 
 
