@@ -71,6 +71,32 @@ async def test_at_rest_nothing_is_written_and_nobody_is_called() -> None:
 
 
 @in_virtual_time
+async def test_a_thousand_servers_at_rest_cost_no_write_in_ten_minutes() -> None:
+    async with Rig().running(*(make_server(f"server-{number:04d}") for number in range(1000))) as rig:
+        await asyncio.sleep(60.0)
+        assert len([each for each in rig.box.containers.values() if each.serving]) == 1000
+        version, events = rig.store._version, len(rig.store.events)
+        await asyncio.sleep(600.0)
+        assert (rig.store._version, len(rig.store.events)) == (version, events)
+
+
+@in_virtual_time
+async def test_what_is_quickly_done_is_told_at_its_start_and_at_its_end() -> None:
+    images = {"registry.example/time:1": FakeImage(pull=0.1, start=0.1, handshake=0.1)}
+    async with Rig(images).running(make_server()) as rig:
+        written = rig.sample("toolkeeper_status_writes_total", kind="MCPServer", outcome="written")
+        assert await rig.is_ready()
+        assert written == 2
+
+
+@in_virtual_time
+async def test_what_takes_longer_is_told_on_its_way() -> None:
+    images = {"registry.example/time:1": FakeImage(pull=30.0)}
+    async with Rig(images).running(make_server()) as rig:
+        assert (await rig.condition("Reconciling")).reason == "Pulling"
+
+
+@in_virtual_time
 async def test_a_removed_container_comes_back_at_once_and_is_counted_as_drift() -> None:
     async with Rig().running(make_server()) as rig:
         began = rig.clock.monotonic()

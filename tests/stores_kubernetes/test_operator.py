@@ -15,10 +15,11 @@ from stores.conftest import connection, server, toolbox
 from stores_kubernetes.conftest import Cluster, Hand, Opening, until
 from toolkeeper.clock import SystemClock
 from toolkeeper.planning.world import Policy
-from toolkeeper.reconcile.operator import Operator
+from toolkeeper.reconcile.operator import Operator, OperatorSettings
 from toolkeeper.resources.conditions import is_true
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, Key
+from toolkeeper.resources.toolbox import Toolbox
 from toolkeeper.stores.kubernetes.election import ElectedLease
 from toolkeeper.stores.kubernetes.lease import LeaseObject
 from toolkeeper.stores.kubernetes.store import KubernetesStore
@@ -31,7 +32,7 @@ QUICK = FakeImage(pull=0.05, start=0.01, handshake=0.02)
 
 @asynccontextmanager
 async def operating(
-    store: KubernetesStore, host: FakeToolbox, name: str
+    store: KubernetesStore, host: FakeToolbox, name: str, settings: OperatorSettings | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
     """An operator that runs for as long as the context."""
     clock = SystemClock()
@@ -43,6 +44,7 @@ async def operating(
         digest_key=b"k" * 32,
         clock=clock,
         rng=Random(1),
+        settings=settings,
     )
     task = asyncio.create_task(operator.run())
     try:
@@ -158,3 +160,31 @@ async def test_the_standby_does_nothing_until_the_leader_leaves(
         async with operating(two, host, "two"):
             await hand.put(server(image="time:2"))
             await until(lambda: is_ready(two, 2) and host.epochs == {"tests": 2}, within=30)
+
+
+async def test_servers_at_rest_cost_no_write_but_the_lease(opening: Opening, hand: Hand) -> None:
+    """All that recurs within ten minutes recurs here within three seconds: lists, watches, passes.
+
+    Ten minutes and a thousand servers have the loop alone, in `tests/reconcile/test_operator.py`.
+    """
+    count = 100
+    host = FakeToolbox("here", images={"time:1": FakeImage(pull=0, start=0, handshake=0)})
+    hurried = OperatorSettings(resync=1.5)
+    async with opening(list_every=1.5, watch_seconds=1) as store, operating(store, host, "one", hurried):
+        await hand.put(toolbox("here"))
+        for number in range(count):
+            await hand.put(server(f"server-{number:04d}"))
+        await until(lambda: is_all_told(store, count), within=120)
+        before, lists = dict(store.api.sent), store.api.sent["GET"]
+        await asyncio.sleep(3)
+        sent = {method: count - before.get(method, 0) for method, count in store.api.sent.items()}
+        assert store.api.sent["GET"] > lists
+        assert sent["PATCH"] == 0
+        assert sent["POST"] == 0
+        assert sent["PUT"] <= 2  # the lease is renewed every two seconds
+
+
+def is_all_told(store: KubernetesStore, count: int) -> bool:
+    """Whether so many servers are Ready, and nothing is left to be said about them or their toolbox."""
+    box = store.believed(Key("Toolbox", "default", "here"))
+    return isinstance(box, Toolbox) and box.status.ready == count and store.is_quiet()

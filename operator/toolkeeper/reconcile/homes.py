@@ -39,6 +39,8 @@ class Home:
     orphans: Mapping[str, float] = field(default_factory=dict)
     refusals: dict[Key, tuple[str, str, str, float]] = field(default_factory=dict)
     """Server → (hash, reason, message, until): what it would not accept."""
+    unsaid: dict[Key, float] = field(default_factory=dict)
+    """Server (or the toolbox) whose status tells less than is known, for it is only progress → since when."""
     residents: frozenset[Key] = frozenset()
     """Servers that it was last seen with."""
     facts: tuple[object, ...] = ()
@@ -220,6 +222,9 @@ class Homes:
 
     def _tell_others(self, server: Key, toolbox: Key) -> None:
         """A server that lives, or is to live, on several toolboxes: what happens on one matters to the others."""
+        placement = self.placements().get(server)
+        if placement is not None and placement.toolbox == toolbox and len(self._where.get(server, ())) < 2:
+            return  # it lives here and nowhere else
         for other in self.concerned_with(server):
             if other != toolbox:
                 self.concerns(other, Priority.DRIFT)

@@ -37,6 +37,8 @@ from toolkeeper.resources.toolbox import Toolbox
 
 STORE = Key("Store", "", "")
 """The work of listing the store again."""
+SHARE = 20.0
+"""Listings follow each other after so many times as long as one takes."""
 PLACEMENT = Key("Placement", "", "")
 """The work of placing servers by what was seen since."""
 
@@ -49,6 +51,8 @@ class OperatorSettings:
     """Between passes over a toolbox of which nothing is heard, and between listings of a quiet store."""
     doubt: float = 20.0
     """Between listings while the last one did not show everything."""
+    pace: float = 0.25
+    """Between listings of a store that changes all the time, at most; quick ones follow each other more closely."""
     passes: int = 64
     """At a time; a pass mostly waits for others."""
     list_patience: float = 60.0
@@ -124,6 +128,7 @@ class Operator:
         )
         self._statuses = Statuses(store, self._inventory, self._homes, self._planner, self._recorder, clock)
         self._listing = asyncio.Lock()
+        self._rested_at = 0.0
         self._slots = asyncio.Semaphore(settings.passes)
 
     async def run(self) -> None:
@@ -167,7 +172,8 @@ class Operator:
         if change.key is None:
             self._keyring.refresh()
         if change.edited:
-            self._queue.add(STORE, Priority.EDIT)
+            wait = self._rested_at - self._clock.monotonic()
+            self._queue.add(STORE, Priority.EDIT, after=max(0.0, wait))
 
     def _rotated(self, namespace: str, secret: str) -> None:
         """A secret that somebody uses has another value now, or none."""
@@ -250,7 +256,7 @@ class Operator:
     async def _relist(self) -> bool:
         """List the store now; whether what it shows is everything. Raises Unreachable."""
         async with self._listing:
-            began = self._inventory.begin()
+            began, at = self._inventory.begin(), self._clock.monotonic()
             try:
                 async with asyncio.timeout(self._settings.list_patience):
                     listing = await self._store.list()
@@ -263,6 +269,9 @@ class Operator:
             difference = self._inventory.take(listing, began)
             self._recorder.listed(listing.problems)
             self._apply(difference)
+            now = self._clock.monotonic()
+            # A thousand edits in a second are read together, not each with all that was there before.
+            self._rested_at = now + min(self._settings.pace, SHARE * (now - at))
             return listing.complete
 
     async def _connection(self, key: Key) -> Result:

@@ -15,6 +15,7 @@ from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, Fenced, NotFound, NotReadyYet, ToolkeeperError
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.plan import Step
+from toolkeeper.planning.progress import is_progress
 from toolkeeper.planning.world import Decision, World
 from toolkeeper.reconcile.executor import Executor, Outcome, Target
 from toolkeeper.reconcile.gathering import Gathering
@@ -28,7 +29,10 @@ from toolkeeper.reconcile.recorder import Recorder
 from toolkeeper.reconcile.statuses import matters_to_connections
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, Key
+from toolkeeper.resources.toolbox import Toolbox
 
+LINGER_SECONDS = 0.5
+"""How long a status may wait that tells only how far something has come: most often it has come further by then."""
 REFUSAL_SECONDS = 300.0
 """How long a toolbox's refusal of a container is believed before it is asked again."""
 
@@ -52,6 +56,8 @@ class _Notes:
     servers: dict[Key, MCPServer] = field(default_factory=dict)
     """The versions that were decided on, and then those that we wrote over them."""
     dropped: set[Key] = field(default_factory=set)
+    again_after: float | None = None
+    """Seconds until what was left unsaid in this pass must be said."""
     relist: bool = False
     again: bool = False
 
@@ -95,28 +101,54 @@ class ToolboxPass:
         self.recorder.decided(world, decision)
         home.orphans = decision.orphans
         notes = _Notes(again=bool(broken or undecided))
-        await self._write(world, decision, notes)
+        await self._write(world, self._urgent(world, decision, home, notes), decision, notes)
         await self._act(world, decision, home, notes)
         for event in decision.events:
             if event.key not in notes.dropped:
                 await self.store.emit(event)
                 self.recorder.emitted(event)
-        return Result(notes.again, notes.relist, self._wake(key, home, decision, observed_at))
+        wakes = (notes.again_after, self._wake(key, home, decision, observed_at))
+        after = min((each for each in wakes if each is not None), default=None)
+        return Result(notes.again, notes.relist, after)
 
     # Writing it down.
 
-    async def _write(self, world: World, decision: Decision, notes: _Notes) -> None:
+    def _urgent(
+        self, world: World, decision: Decision, home: Home, notes: _Notes
+    ) -> dict[Key, MCPServer | Toolbox]:
+        """The changed statuses that must be written now. What tells only of progress may wait for more of it."""
+        now, before = self.clock.monotonic(), home.unsaid
+        told = {event.key for event in decision.events} | {step.server for step in decision.plan.steps}
+        old: dict[Key, MCPServer | Toolbox] = {each.server.key: each.server for each in world.servers}
+        old[world.toolbox.key] = world.toolbox
+        home.unsaid, urgent = {}, dict[Key, MCPServer | Toolbox]()
+        changed: list[MCPServer | Toolbox] = list(decision.servers)
+        if decision.toolbox is not None:
+            changed.append(decision.toolbox)
+        for each in changed:
+            since = before.get(each.key, now)
+            if each.key in told or now - since >= LINGER_SECONDS or not is_progress(old[each.key], each):
+                urgent[each.key] = each
+            else:
+                home.unsaid[each.key] = since
+        if home.unsaid:
+            notes.again_after = max(SHORTEST_WAKE, min(home.unsaid.values()) + LINGER_SECONDS - now)
+        return urgent
+
+    async def _write(
+        self,
+        world: World,
+        changing: dict[Key, MCPServer | Toolbox],
+        decision: Decision,
+        notes: _Notes,
+    ) -> None:
         """Every status that changes; and of every server that is acted upon, so that acting on an old version fails."""
-        changing = {each.key: each for each in decision.servers}
         acted_upon = {step.server for step in decision.plan.steps}
         notes.servers = {each.server.key: each.server for each in world.servers}
-        written: list[Resource] = [
-            changing.get(key, server)
-            for key, server in notes.servers.items()
-            if key in changing or key in acted_upon
+        written: list[Resource] = list(changing.values())
+        written += [
+            server for key, server in notes.servers.items() if key in acted_upon and key not in changing
         ]
-        if decision.toolbox is not None:
-            written.append(decision.toolbox)
         await _each(self._write_status(each, notes) for each in written)
         held = _with_containers(world, decision)
         await _each(self._hold(key, notes) for key in held if key not in notes.dropped)

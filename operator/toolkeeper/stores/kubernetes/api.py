@@ -47,6 +47,8 @@ class Api:
         self._not_before = 0.0
         self.answers: dict[int, int] = {}
         """How many answers had which status; 0 counts those that did not come."""
+        self.sent: dict[Method, int] = {}
+        """How many requests of each method were sent."""
 
     async def request(
         self,
@@ -119,6 +121,7 @@ class Api:
         params: Mapping[str, str] | None,
     ) -> Json:
         session = await self._opened()
+        self.sent[method] = self.sent.get(method, 0) + 1
         try:
             async with session.request(
                 method, self._server + path, data=data, headers=headers, params=params

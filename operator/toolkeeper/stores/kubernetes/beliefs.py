@@ -55,8 +55,8 @@ class Beliefs:
         belief = self._known.get(key)
         return belief.resource if belief else None
 
-    def seen(self, kind: str, document: Json) -> Change | None:
-        """The object is, or was, like this. Returns what changed by it, if it is news."""
+    def seen(self, kind: str, document: Json, *, resource: Resource | None = None) -> Change | None:
+        """The object is, or was, like this (as `resource`, if already read). Returns what changed, if anything."""
         key = key_of(kind, document)
         uid, version = identity(document)
         before = self._known.get(key)
@@ -64,7 +64,7 @@ class Beliefs:
             return None
         same = before if before is not None and before.uid == uid else None
         try:
-            belief = Belief(uid, version, decoded(kind, document))
+            belief = Belief(uid, version, resource or decoded(kind, document))
         except Invalid as exc:
             kept = same.resource if same else None
             belief = Belief(uid, version, kept, Problem(str(key), str(exc), key))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -20,8 +21,13 @@ from toolkeeper.stores.kubernetes.answers import Json
 from toolkeeper.stores.kubernetes.api import MERGE_PATCH, Api
 
 REPORTER = "toolkeeper.dev/operator"
-WAITING = 1000
+WAITING = 10_000
 """Events that wait to be written; beyond that the oldest are dropped."""
+YIELDING = 5.0
+"""Seconds that events wait while statuses are being written: those are what people wait for."""
+LOOK_EVERY = 0.05
+AT_LEAST = 100
+"""Events that are written then all the same."""
 REMEMBERED = 4096
 SERIES_SECONDS = 360.0
 """After this long without a repetition the same saying begins a new event."""
@@ -61,8 +67,10 @@ class Allowance:
 class Chronicle:
     """Never in the way: `note` returns at once, and what the cluster does not take is dropped."""
 
-    def __init__(self, api: Api, *, identity: str, clock: Clock) -> None:
-        self._api, self._identity, self._clock = api, identity, clock
+    def __init__(
+        self, api: Api, *, identity: str, clock: Clock, busy: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._api, self._identity, self._clock, self._busy = api, identity, clock, busy
         self._waiting: deque[Event] = deque(maxlen=WAITING)
         self._more = asyncio.Event()
         self._series: OrderedDict[Saying, Series] = OrderedDict()
@@ -77,11 +85,17 @@ class Chronicle:
         self._waiting.append(event)
         self._more.set()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything that was noted is written, or being written."""
+        return not self._waiting
+
     async def run(self) -> None:
         """Write what was noted, for ever."""
         while True:
             await self._more.wait()
-            await self._write_all()
+            for _ in range(1 if await self._is_quiet() else AT_LEAST):
+                await self._write_next()
 
     async def flush(self, *, within: float = 2.0) -> None:
         """Write what waits, if that is quickly done."""
@@ -93,15 +107,26 @@ class Chronicle:
 
     async def _write_all(self) -> None:
         while self._waiting:
-            event = self._waiting.popleft()
-            try:
-                await self._write(event)
-            except ToolkeeperError as exc:
-                self.dropped += 1
-                log.info(
-                    "kubernetes-event-dropped", key=str(event.key), reason=event.reason, failure=str(exc)
-                )
-        self._more.clear()
+            await self._write_next()
+
+    async def _is_quiet(self) -> bool:
+        """Wait until no status is being written; False if that takes too long."""
+        for _ in range(round(YIELDING / LOOK_EVERY)):
+            if not self._busy():
+                return True
+            await asyncio.sleep(LOOK_EVERY)
+        return False
+
+    async def _write_next(self) -> None:
+        if not self._waiting:
+            self._more.clear()
+            return
+        event = self._waiting.popleft()
+        try:
+            await self._write(event)
+        except ToolkeeperError as exc:
+            self.dropped += 1
+            log.info("kubernetes-event-dropped", key=str(event.key), reason=event.reason, failure=str(exc))
 
     async def _write(self, event: Event) -> None:
         now, at = self._clock.monotonic(), event.at or self._clock.now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from toolkeeper.errors import Invalid
 from toolkeeper.reconcile.ports import Resource
 from toolkeeper.resources.kinds import KINDS
-from toolkeeper.resources.meta import API_VERSION, FINALIZER, GROUP, VERSION, Key
+from toolkeeper.resources.meta import API_VERSION, FINALIZER, GROUP, VERSION, Key, Metadata, Model
 from toolkeeper.stores.kubernetes.answers import Json
 
 PLURALS = {"Toolbox": "toolboxes", "MCPServer": "mcpservers", "AgentConnection": "agentconnections"}
@@ -52,6 +53,22 @@ def decoded(kind: str, document: Json) -> Resource:
         ) from exc
 
 
+def rewritten(known: Resource, resource: Resource, body: object, document: Json) -> Resource:
+    """What the server has after our write of `body` for `resource` over the very version that is `known`.
+
+    Only what the write can have changed is read: the version that was tested says that the spec is the same.
+    """
+    sent = body.get("status") if isinstance(body, dict) else None
+    if sent is not None and sent != document.get("status"):
+        return decoded(known.kind, document)
+    try:
+        metadata = Metadata.model_validate(document.get("metadata"))
+    except ValidationError:
+        return decoded(known.kind, document)
+    status = known.status if sent is None else resource.status
+    return known.model_copy(update={"metadata": metadata, "status": status})
+
+
 def status_body(resource: Resource) -> Json:
     """The server-side apply of the whole status, for the very object and version that `resource` is."""
     metadata = resource.metadata
@@ -83,7 +100,13 @@ def finalizer_body(resource: Resource, *, present: bool) -> list[Json]:
 
 def _status(resource: Resource) -> dict[str, Any]:
     whole = resource.status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    silent = type(resource.status)().model_dump(mode="json", by_alias=True, exclude_none=True)
+    silent = _silent(type(resource.status))
     return {
         field: value for field, value in whole.items() if field in ALWAYS_SAID or value != silent.get(field)
     }
+
+
+@cache
+def _silent(status: type[Model]) -> dict[str, Any]:
+    """What a status says before anything was observed."""
+    return status().model_dump(mode="json", by_alias=True, exclude_none=True)

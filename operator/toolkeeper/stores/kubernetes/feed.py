@@ -65,6 +65,38 @@ class Pulse:
     """Why kopf ended last; empty once it hears again."""
 
 
+class NoDiffs(kopf.DiffBaseStorage):
+    """kopf compares each object with its former self, for handlers that we do not use: here it finds nothing to do."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        return {}
+
+    def fetch(self, *, body: Any) -> Any:
+        return {}
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Nothing is ever written."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """Nor is there any progress of handlers to keep."""
+
+    def fetch(self, *, key: Any, body: Any) -> Any:
+        return None
+
+    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
+        """Nothing is ever written."""
+
+    def purge(self, *, key: Any, body: Any, patch: Any) -> None:
+        """Nothing is ever written."""
+
+    def touch(self, *, body: Any, patch: Any, value: Any) -> None:
+        """Nothing is ever written."""
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
 class BackoffsOf:
     """Delays between kopf's attempts, drawn anew for each request; kopf's own have no jitter."""
 
@@ -214,6 +246,8 @@ class KopfFeed:
         settings.peering.standalone = True
         settings.scanning.disabled = True
         settings.persistence.finalizer = f"{GROUP}/kopf-unused"
+        settings.persistence.diffbase_storage = NoDiffs()
+        settings.persistence.progress_storage = NoProgress()
         settings.queueing.idle_timeout = 0.5
         settings.watching.server_timeout = self._watch_seconds
         settings.watching.inactivity_timeout = self._watch_seconds + 15

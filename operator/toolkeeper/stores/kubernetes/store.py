@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Collection
 from random import Random
 from typing import Self
@@ -29,6 +30,8 @@ from toolkeeper.stores.kubernetes.hearing import Health, Hearing
 
 LIST_EVERY = 300.0
 """Seconds between lists that nothing asked for: how late a change is noticed of which no watch told."""
+WRITES = 32
+"""Writes of statuses and finalizers at a time: more would only wait in the server, and keep others waiting there."""
 LIST_AGAIN = 5.0
 """Seconds after a list that failed."""
 
@@ -59,7 +62,13 @@ class KubernetesStore:
         self._list_every, self._watch_seconds = list_every, watch_seconds
         self._beliefs = Beliefs()
         self._feed = Feed()
-        self._chronicle = Chronicle(self.api, identity=identity, clock=self._clock)
+        self._writing = asyncio.Semaphore(WRITES)
+        self._unwritten = 0
+        self._chronicle = Chronicle(
+            self.api, identity=identity, clock=self._clock, busy=lambda: self._unwritten > 0
+        )
+        self._told: deque[tuple[str, str | None, Json]] = deque()
+        self._told_all = True
         self._watching = KopfFeed(
             Listener(self._heard, self._lagged),
             login=login,
@@ -103,13 +112,13 @@ class KubernetesStore:
         known = self._beliefs.get(resource.key)
         if known is not None and _same_version(known, resource) and known.status == resource.status:
             return known
-        written = await self._write(
+        return await self._write(
+            resource,
             f"{documents.path(resource.key)}/status",
             documents.status_body(resource),
             APPLY_PATCH,
             {"fieldManager": FIELD_MANAGER, "force": "true"},
         )
-        return self._wrote(resource.kind, written)
 
     async def set_finalizer(self, resource: Resource, *, present: bool) -> Resource:
         """Add or remove our finalizer on this very version. Raises Conflict, NotFound, Unreachable."""
@@ -117,10 +126,9 @@ class KubernetesStore:
         if known is not None and _same_version(known, resource) and present == _is_held(known):
             return known
         body = documents.finalizer_body(resource, present=present)
-        written = await self._write(
-            documents.path(resource.key), body, JSON_PATCH, {"fieldManager": FIELD_MANAGER}
+        return await self._write(
+            resource, documents.path(resource.key), body, JSON_PATCH, {"fieldManager": FIELD_MANAGER}
         )
-        return self._wrote(resource.kind, written)
 
     async def secret(self, namespace: str, name: str) -> Secret:
         """The secret, read now. Raises NotFound, Refused (not marked, not allowed), Unreachable."""
@@ -133,6 +141,10 @@ class KubernetesStore:
     async def emit(self, event: Event) -> None:
         """Record an event, soon; when the cluster does not take it, it is dropped."""
         self._chronicle.note(event)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing waits to be written, events included."""
+        return self._unwritten == 0 and self._chronicle.is_empty
 
     def health(self) -> Health:
         """How well the store hears, now."""
@@ -163,24 +175,44 @@ class KubernetesStore:
         await asyncio.to_thread(self._watching.stop)
         await self.api.aclose()
 
-    async def _write(self, path: str, body: object, content_type: str, params: dict[str, str]) -> Json:
+    async def _write(
+        self, resource: Resource, path: str, body: object, content_type: str, params: dict[str, str]
+    ) -> Resource:
+        known = self._beliefs.get(resource.key)
+        self._unwritten += 1
         try:
-            return await self.api.request("PATCH", path, body=body, content_type=content_type, params=params)
+            async with self._writing:
+                document = await self.api.request(
+                    "PATCH", path, body=body, content_type=content_type, params=params
+                )
         except Refused as exc:
             # A permission may come back, and a CustomResourceDefinition be upgraded, without an edit of the object.
             raise Unreachable(str(exc), reason=exc.reason) from exc
+        finally:
+            self._unwritten -= 1
+        if known is None or not _same_version(known, resource):
+            return self._wrote(documents.decoded(resource.kind, document), document)
+        return self._wrote(documents.rewritten(known, resource, body, document), document)
 
-    def _wrote(self, kind: str, document: Json) -> Resource:
-        resource = documents.decoded(kind, document)
+    def _wrote(self, resource: Resource, document: Json) -> Resource:
+        kind = resource.kind
         if resource.metadata.deletion_timestamp is not None and not resource.metadata.finalizers:
             self._publish(self._beliefs.gone(kind, document))
         else:
-            self._publish(self._beliefs.seen(kind, document))
+            self._publish(self._beliefs.seen(kind, document, resource=resource))
         return resource
 
     def _heard(self, kind: str, type: str | None, document: Json) -> None:
-        """In the feed's thread."""
-        self._soon(self._believe, kind, type, document)
+        """In the feed's thread. Many events at once wake the store's loop once."""
+        self._told.append((kind, type, document))
+        if self._told_all:
+            self._told_all = False
+            self._soon(self._listen)
+
+    def _listen(self) -> None:
+        self._told_all = True  # before the first look: what is told from now on wakes us again
+        while self._told:
+            self._believe(*self._told.popleft())
 
     def _lagged(self, kind: str) -> None:
         """In the feed's thread."""
