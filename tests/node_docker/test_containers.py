@@ -292,9 +292,10 @@ async def test_what_somebody_edits_is_seen(place: Place, tiny_image: str) -> Non
     request = ask(image=tiny_image)
     name = await place.up(request)
     place.engine.api.update_container(name, mem_limit=64 * 1024**2, memswap_limit=64 * 1024**2)
+    place.engine.containers.get(name).update(restart_policy={"Name": "always"})
     place.engine.networks.get("bridge").connect(name)
     found = drifts(request.instance, (await seen(place, name)).container)
-    assert [each.field for each in found] == ["memory", "networks"]
+    assert [each.field for each in found] == ["memory", "networks", "restartPolicy"]
 
 
 async def test_paused_by_somebody_is_told(place: Place, tiny_image: str) -> None:

@@ -42,6 +42,7 @@ def instance() -> Instance:
         ({"networks": ()}, "networks: internal → none"),
         ({"networks": ("bridge", "internal")}, "networks: internal → bridge, internal"),
         ({"networks": ("egress",)}, "networks: internal → egress"),
+        ({"restart": "Never"}, "restartPolicy: Always → Never"),
     ],
 )
 def test_an_edited_field_is_named_with_what_it_was_and_is(live: dict[str, Any], told: str) -> None:
@@ -55,6 +56,7 @@ def test_an_edited_field_is_named_with_what_it_was_and_is(live: dict[str, Any], 
         {"env_names": ("A", "HOME", "PATH", "LANG")},
         {"mounts": ("/data", "/etc/x", "/var/lib/image-volume")},
         {"networks": ("internal", "tk_test_peers_0123456789ab")},
+        {"restart": ""},  # of an agent that does not say
     ],
 )
 def test_what_the_image_or_the_node_adds_is_no_drift(live: dict[str, Any]) -> None:

@@ -47,6 +47,7 @@ def expected(instance: Instance) -> Live:
         env_names=tuple(entry.name for entry in instance.env),
         mounts=tuple(sorted(_mounts(instance))),
         networks=(_network(instance),),
+        restart=instance.restart,
     )
 
 
@@ -114,6 +115,11 @@ def _networks(instance: Instance, live: Live, container: Container) -> Iterator[
         yield Drift("networks", wanted, _words(found))
 
 
+def _restarts(instance: Instance, live: Live, container: Container) -> Iterator[Drift]:
+    if live.restart not in ("", instance.restart):
+        yield Drift("restartPolicy", instance.restart, live.restart)
+
+
 def _image(instance: Instance, live: Live, container: Container) -> Iterator[Drift]:
     _, pinned, digest = instance.image.partition("@")
     if pinned and container.image_digest and container.image_digest.rpartition("@")[2] != digest:
@@ -126,4 +132,5 @@ CHECKS: tuple[Callable[[Instance, Live, Container], Iterator[Drift]], ...] = (
     _hardening,
     _content,
     _networks,
+    _restarts,
 )

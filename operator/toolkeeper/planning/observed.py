@@ -67,6 +67,8 @@ class Live:
     """Destination paths of volumes and files."""
     networks: Annotated[tuple[Short, ...], Field(max_length=64)] = ()
     """Which of ours it is on: `internal`, `egress`, or the name of a foreign or peer network."""
+    restart: Short = ""
+    """`Always`, `OnFailure`, `Never`, or the runtime's word for another policy; empty where the agent does not say."""
 
 
 @dataclass(frozen=True, slots=True)

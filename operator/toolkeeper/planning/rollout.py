@@ -21,10 +21,15 @@ from toolkeeper.planning.plan import Step
 from toolkeeper.planning.repair import drifted
 from toolkeeper.planning.situation import ELSEWHERE, FRESH, Situation, Verdict
 from toolkeeper.planning.toolpins import blocked
+from toolkeeper.resources.conditions import Conditions, find
 
 Check = Callable[[Situation], Verdict | None]
 Failure = tuple[str, str]
 """(reason, message)."""
+NOT_OURS_TO_REMOVE = frozenset(
+    {"Completed", "CrashLoopBackOff", "Exited", "Frozen", "Restarting", "StoppedOutside"}
+)
+"""What status says of a container that does not run, and stays where it is as far as we are concerned."""
 
 
 def roll_out(s: Situation) -> Verdict:
@@ -172,8 +177,18 @@ def _create_alone(s: Situation) -> Verdict:
     status = s.wanted.server.status
     had_one = status.container_id != "" and status.toolbox == s.home
     verdict = _creating(s, "its container is gone" if had_one else "it is wanted and not there")
+    if had_one and s.same_as_reported and _was_there(status.conditions):
+        verdict = replace(
+            verdict, reason="ContainerLost", message="its container is gone from the host, and is made again"
+        )
     # The one that stood by is gone too, so there is nothing left to protect from trying again.
     return replace(verdict, memory=FRESH) if s.failed else verdict
+
+
+def _was_there(conditions: Conditions) -> bool:
+    """Whether the container that is gone was last seen in a state in which nobody of us removes it."""
+    before = find(conditions, "Deployed")
+    return before is not None and (before.status == "True" or before.reason in NOT_OURS_TO_REMOVE)
 
 
 def _creating_anew(s: Situation, keeper: Container) -> Verdict:

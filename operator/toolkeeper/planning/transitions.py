@@ -20,6 +20,7 @@ Told = tuple[Literal["Normal", "Warning"], str, str]
 DEEDS: dict[str, tuple[Literal["Normal", "Warning"], str]] = {
     # reason of Deployed → type and name of the event
     "Creating": ("Normal", "Creating"),
+    "ContainerLost": ("Warning", "ContainerLost"),
     "Drifted": ("Warning", "DriftRepaired"),
     "Stopped": ("Normal", "Stopped"),
     "StoppedOutside": ("Warning", "StoppedOutside"),

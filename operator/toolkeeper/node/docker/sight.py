@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from toolkeeper.node.docker.engine import reason_of
+from toolkeeper.node.docker.hardening import RESTARTS
 from toolkeeper.node.docker.marks import Mark
 from toolkeeper.node.docker.networks import endpoint_address, network_name
 from toolkeeper.node.runtime import Seen
@@ -111,7 +112,14 @@ def _live(found: Json, mark: Mark) -> Live:
         env_names=tuple(sorted({each.partition("=")[0] for each in config.get("Env") or ()})),
         mounts=tuple(sorted(each["Destination"] for each in _mounts(found))),
         networks=networks_of(found["NetworkSettings"].get("Networks") or {}, mark.installation),
+        restart=_restart(host.get("RestartPolicy") or {}),
     )
+
+
+def _restart(policy: Json) -> str:
+    """In our words where we have one; Docker calls a policy that was never set by an empty name."""
+    name = policy.get("Name") or "no"
+    return next((ours for ours, theirs in RESTARTS.items() if theirs["Name"] == name), name)
 
 
 def networks_of(endpoints: Mapping[str, Json], installation: str) -> tuple[str, ...]:
