@@ -139,3 +139,29 @@ def test_a_directory_is_edited_not_applied_to(
     described = toolkeeper("describe", "server", "time", *place).output
     assert "Override:     pause" in described
     assert '{"spec": {"paused": true}}' in described
+
+
+def test_nothing_found_says_where_it_was_looked_for(toolkeeper: Run, tmp_path: Path) -> None:
+    said = toolkeeper("get", "servers", "-n", "tools").output
+    assert "no MCPServer in namespace tools" in said
+    assert str(tmp_path) in said
+
+
+def test_the_events_of_a_server_that_never_was_are_no_empty_list(
+    toolkeeper: Run, manifest: Callable[..., str]
+) -> None:
+    toolkeeper("apply", "-f", manifest())
+    assert toolkeeper("events", "server", "time").exit_code == 0
+    done = toolkeeper("events", "server", "tine")
+    assert done.exit_code == 1
+    assert "did you mean time?" in done.output
+
+
+def test_a_file_that_is_no_database_is_not_called_a_damaged_one_of_ours(
+    toolkeeper: Run, tmp_path: Path
+) -> None:
+    other = tmp_path / "letter.txt"
+    other.write_text("Dear reader,\n" * 100)
+    said = toolkeeper("get", "servers", "--store", "sqlite", "--path", str(other)).output
+    assert "is no state database" in said
+    assert "check --path" in said

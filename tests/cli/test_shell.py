@@ -75,3 +75,28 @@ def test_enrolling_prints_a_manifest_and_no_token(toolkeeper: Run, tmp_path: Pat
     assert "sha256:" in shown.output
     token = (tmp_path / "node" / "token").read_text().strip()
     assert token not in shown.output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        (("--endpoint", "box"), "spec.endpoint"),
+        (("--endpoint", "https://box:30000", "--name", "Bad Name"), "metadata.name"),
+        (("--endpoint", "https://box:30000", "-n", "Bad Namespace"), "metadata.namespace"),
+    ],
+)
+def test_enrolling_refuses_what_the_operator_would_refuse(
+    toolkeeper: Run, tmp_path: Path, wrong: tuple[str, ...], field: str
+) -> None:
+    done = toolkeeper("node", "--state-dir", str(tmp_path / "node"), "enroll", *wrong)
+    assert done.exit_code == 1
+    assert f"Error: {field}: " in done.output
+    assert "kind: Toolbox" not in done.output
+
+
+def test_nobody_is_pointed_to_help_that_is_not_there(toolkeeper: Run, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.yaml"
+    secret.write_text("apiVersion: v1\nkind: Secret\nmetadata: {name: key}\nstringData: {token: hidden}\n")
+    said = toolkeeper("apply", "-f", str(secret)).output
+    assert "toolkeeper describe" in said
+    assert "hidden" not in said

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from toolkeeper.cli.views import describe
 from toolkeeper.planning.history import record
+from toolkeeper.resources.conditions import Condition
 from toolkeeper.resources.mcpserver import MCPServer, RolloutRecord
 from toolkeeper.resources.meta import RESTARTED_AT
 from toolkeeper.resources.reasons import remedy
@@ -50,3 +51,44 @@ def test_an_edit_that_does_not_run_yet_is_shown_beside_the_hashes() -> None:
     first, second = make_server(image="acme/x:1"), make_server(image="acme/x:2", port=9000)
     text = _described(second, _ended(first, OLD, "Succeeded", 30), running=OLD, wanted=NEW)
     assert "Edited:       image: acme/x:1 → acme/x:2; port: not set → 9000" in text
+
+
+def test_what_was_said_of_one_condition_is_not_said_again_of_the_next() -> None:
+    message = (
+        "web-key/token: there is no secret default/web-key: declare a v1 Secret web-key in namespace default"
+    )
+    conditions = tuple(
+        Condition(
+            type=name,
+            status="True" if name == "Reconciling" else "False",
+            reason="SecretMissing",
+            message=message,
+            last_transition_time=NOW,
+            observed_generation=1,
+        )
+        for name in ("SecretsResolved", "Deployed", "Reconciling")
+    )
+    server = make_server()
+    server = server.model_copy(update={"status": server.status.model_copy(update={"conditions": conditions})})
+    text = describe(server, (), NOW, remedy)
+    assert text.count(message) == 1
+    assert text.count("→") == 1
+    assert text.count("as SecretsResolved says") == 2
+
+
+def test_after_a_rollback_nobody_is_told_that_the_version_is_tried_again() -> None:
+    rolled_back = Condition(
+        type="RolledBack", status="True", reason="ImageNotFound", message="no such image",
+        last_transition_time=NOW, observed_generation=1,
+    )  # fmt: skip
+    server = make_server()
+    server = server.model_copy(
+        update={"status": server.status.model_copy(update={"conditions": (rolled_back,)})}
+    )
+    assert f"→ {remedy('RolledBack')}" in describe(server, (), NOW, remedy)
+    assert "five minutes" not in describe(server, (), NOW, remedy)
+
+
+def test_where_it_is_declared_stands_with_the_facts_not_below_the_events() -> None:
+    text = describe(make_server(), (), NOW, remedy, ["Declared in:  time.yaml"])
+    assert text.index("Declared in:") < text.index("Conditions:")

@@ -15,7 +15,7 @@ from toolkeeper.dtma.client import NodeClient, Trust
 from toolkeeper.errors import Invalid, Refused, Unreachable
 from toolkeeper.node.choosing import in_bridge_container
 from toolkeeper.node.gate import GUESSES, SECONDS_PER_GUESS, Gate, TokenFile, Tokens, token_file
-from toolkeeper.node.main import Serving, run, serving
+from toolkeeper.node.main import Serving, certificate_of, prepare, run, serving
 from toolkeeper.node.settings import NodeSettings, settings_from
 from toolkeeper.telemetry.logs import Silent
 
@@ -232,3 +232,18 @@ def test_a_guesser_waits_and_may_guess_again_later() -> None:
     watch.seconds += SECONDS_PER_GUESS
     assert gate.wait_after_guess("a") == 0
     assert gate.wait_after_guess("a") > 0
+
+
+def test_a_certificate_of_ones_own_is_never_left_unused(tmp_path: Path) -> None:
+    clock = SystemClock()
+    prepare(settings(tmp_path))
+    made = certificate_of(settings(tmp_path, tls="on"), clock)
+    assert made is not None
+    own = {"tls_certificate": made[0], "tls_key": made[1]}
+    assert certificate_of(settings(tmp_path, **own), clock) == made
+    with pytest.raises(Invalid, match="no effect"):
+        certificate_of(settings(tmp_path, tls="off", **own), clock)
+    with pytest.raises(Invalid, match="cannot be used"):
+        certificate_of(settings(tmp_path, tls_certificate=made[1], tls_key=made[0]), clock)
+    with pytest.raises(Invalid, match="cannot be used"):
+        certificate_of(settings(tmp_path, tls_certificate=tmp_path / "absent", tls_key=made[1]), clock)

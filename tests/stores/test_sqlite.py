@@ -70,7 +70,10 @@ class TestFile:
     async def test_damage_is_reported_with_what_to_do(self, tmp_path: Path) -> None:
         file = tmp_path / "state.db"
         file.write_bytes(b"not a database, whatever its name says" * 100)
-        with pytest.raises(Invalid, match=r"is damaged .*: stop Toolkeeper, move it away \(mv .*state\.db"):
+        with pytest.raises(
+            Invalid,
+            match=r"a damaged one .*: check --path; if it is ours, stop Toolkeeper, move it away \(mv .*state\.db",
+        ):
             await SqliteStore.open(file)
 
     async def test_damage_inside_is_found_when_opening(self, store: SqliteStore, file: Path) -> None:

@@ -14,6 +14,7 @@ from toolkeeper.cli.selecting import missing, one
 from toolkeeper.cli.views import Happening, describe
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import NotFound, Refused
+from toolkeeper.reconcile.ports import Listing
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.reasons import remedy
 from toolkeeper.stores.journal import Recorded
@@ -64,9 +65,8 @@ async def _describe(place: Place, key: Key, output: str) -> None:
         except NotFound as exc:
             raise click.ClickException(missing(key, (await store.list()).resources)) from exc
         listing, events = await store.list(), await _events(store, key)
-        declared = await declaration(store, key)
         if output != "table":
-            said = document(resource, declared, listing.revision)
+            said = document(resource, await declaration(store, key), listing.revision)
             said["problems"] = concerning(listing, key.kind, key)
             said["events"] = [
                 {
@@ -84,14 +84,25 @@ async def _describe(place: Place, key: Key, output: str) -> None:
             Happening(each.last_at, each.count, each.event.type, each.event.reason, each.event.message)
             for each in events
         ]
-        click.echo(describe(resource, happened, SystemClock().now(), remedy))
-        for each in await overrides(store, key):
-            click.echo(f"Override:     {each.verb} by {each.actor or 'somebody'}, until its file is edited")
-            click.echo(f"  permanent with: {_patch(each)}")
-        if declared is not None:
-            since = f", since commit {declared.revision[:12]}" if declared.revision else ""
-            click.echo(f"Declared in:  {declared.path}{since}")
-        if place.git is not None:
-            click.echo(f"Pulled from:  {place.git}, commit {listing.revision or 'none yet'}")
-        for problem in concerning(listing, key.kind, key):
-            click.echo(f"Problem:      {problem}")
+        click.echo(
+            describe(
+                resource, happened, SystemClock().now(), remedy, await _origin(place, store, key, listing)
+            )
+        )
+
+
+async def _origin(place: Place, store: Source, key: Key, listing: Listing) -> list[str]:
+    """Where its declaration comes from, and what stands beside or against it."""
+    lines = []
+    for each in await overrides(store, key):
+        lines += [
+            f"Override:     {each.verb} by {each.actor or 'somebody'}, until its file is edited",
+            f"  permanent with: {_patch(each)}",
+        ]
+    declared = await declaration(store, key)
+    if declared is not None:
+        since = f", since commit {declared.revision[:12]}" if declared.revision else ""
+        lines.append(f"Declared in:  {declared.path}{since}")
+    if place.git is not None:
+        lines.append(f"Pulled from:  {place.git}, commit {listing.revision or 'none yet'}")
+    return [*lines, *(f"Problem:      {problem}" for problem in concerning(listing, key.kind, key))]

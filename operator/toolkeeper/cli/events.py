@@ -7,7 +7,7 @@ from click.core import ParameterSource
 
 from toolkeeper.cli.opening import namespace_option, run, store_options
 from toolkeeper.cli.output import age, output_option, write_document, write_table
-from toolkeeper.cli.selecting import one
+from toolkeeper.cli.selecting import missing, one
 from toolkeeper.clock import SystemClock
 from toolkeeper.resources.meta import Key
 from toolkeeper.wiring.places import Place
@@ -42,6 +42,9 @@ async def _events(place: Place, key: Key | None, within: str | None, limit: int,
             for each in await store.events(key, limit=limit)
             if within in (None, each.event.key.namespace)
         ]
+        there = (await store.list()).resources if key is not None and not events else ()
+        if key is not None and not events and key not in {each.key for each in there}:
+            raise click.ClickException(missing(key, there))
     if output == "table":
         now = SystemClock().now()
         rows = [

@@ -29,6 +29,10 @@ Examples:
 """
 
 
+PRINTED = ("table", "wide")
+"""The formats for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What somebody wants to see, and how."""
@@ -85,6 +89,9 @@ async def _get(place: Place, asked: Asked, *, watch: bool) -> None:
         warned = _warn(found, asked, frozenset())
         chosen = _chosen(found.resources, asked)
         _print(chosen, asked, await _sources(store, found))
+        if not chosen and asked.output in PRINTED:
+            where = f" in namespace {asked.namespace}" if asked.namespace else ""
+            click.echo(f"no {asked.kind}{where} ({place.name})", err=True)
         printed = {each.key: each for each in chosen}
         if not watch:
             return
@@ -92,6 +99,9 @@ async def _get(place: Place, asked: Asked, *, watch: bool) -> None:
             found = await store.list()
             warned = _warn(found, asked, warned)
             news = [each for each in found.resources if asked.means(each) and printed.get(each.key) != each]
+            for key in sorted(printed.keys() - {each.key for each in found.resources}):
+                del printed[key]
+                click.echo(f"{key.kind.lower()}/{key.name} is gone", err=asked.output not in PRINTED)
             printed |= {each.key: each for each in news}
             if news:
                 _print(news, asked, await _sources(store, found), more=True)
@@ -132,9 +142,7 @@ def _print(resources: Sequence[Resource], asked: Asked, sources: Sources, *, mor
             documents[0] if single else {"apiVersion": "v1", "kind": "List", "items": documents},
             asked.output,
         )
-    elif not resources:
-        click.echo(f"no {asked.kind} here", err=True)
-    else:
+    elif resources:
         columns, rows = listing(
             asked.kind,
             resources,

@@ -42,7 +42,8 @@ def read(files: Iterable[Path]) -> Manifests:
         notes += (f"{each}: not ours, ignored" for each in parsed.ignored)
         if parsed.secrets:
             notes.append(
-                f"{source}: Secrets are read where they are kept, not applied; see `toolkeeper up --help`"
+                f"{source}: Secrets are not applied; "
+                "`toolkeeper describe` of the server that needs one says where it is looked for"
             )
     problems += _twice(declared)
     return Manifests(tuple(each.resource for each in declared), tuple(problems), tuple(notes))

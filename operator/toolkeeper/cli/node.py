@@ -43,7 +43,9 @@ Example:
 @click.option("--port", type=click.IntRange(0, 65535), help="Its port. Default: 30000.")
 @click.option("--runtime", type=click.Choice(["auto", "docker", "process"]), help="Default: auto.")
 @click.option(
-    "--tls", type=click.Choice(["auto", "on", "off"]), help="auto (default): on, except on loopback."
+    "--tls",
+    type=click.Choice(["auto", "on", "off"]),
+    help="auto (default): on, except on loopback without a certificate of your own.",
 )
 @click.option(
     "--tls-certificate", type=click.Path(path_type=Path), help="In place of the generated one (PEM)."
@@ -104,8 +106,18 @@ def enroll_command(
         token_file=str(settings.tokens),
         host=host,
     )
+    _must_be_a_toolbox(found.manifest)
     if output == "json":
         write_document({"manifest": found.manifest, "command": found.command}, output)
         return
     click.echo(found.manifest, nl=False)
     click.echo(f"deliver its token with:\n  {found.command}", err=True)
+
+
+def _must_be_a_toolbox(manifest: str) -> None:
+    """Names and the endpoint come from the command line: say here what the operator would refuse there."""
+    from toolkeeper.resources.parse import parse_text  # noqa: PLC0415 – a node itself knows no resources
+
+    problems = parse_text(manifest, "this Toolbox").problems
+    if problems:
+        raise click.ClickException("; ".join(f"{each.field}: {each.message}" for each in problems))

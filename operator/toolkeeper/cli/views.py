@@ -28,6 +28,8 @@ class Happening:
     message: str
 
 
+SHORT_MESSAGE = 60
+"""Characters of a message that may be said twice in one description."""
 KINDS: dict[str, str] = {
     "mcpserver": "MCPServer", "mcpservers": "MCPServer", "mcp": "MCPServer", "server": "MCPServer",
     "servers": "MCPServer",
@@ -133,9 +135,16 @@ def source(server: MCPServer) -> str:
 
 
 def describe(
-    resource: Resource, events: Sequence[Happening], now: datetime, remedy: Callable[[str], str]
+    resource: Resource,
+    events: Sequence[Happening],
+    now: datetime,
+    remedy: Callable[[str], str],
+    origin: Sequence[str] = (),
 ) -> str:
-    """Everything about one resource, with the remedy under each condition that is not as it should be."""
+    """Everything about one resource, with the remedy under each condition that is not as it should be.
+
+    `origin`: lines about where its declaration comes from.
+    """
     lines = [
         f"Name:         {resource.metadata.name}",
         f"Namespace:    {resource.metadata.namespace}",
@@ -150,6 +159,7 @@ def describe(
         lines += _toolbox_facts(resource)
     else:
         lines += [f"Agent:        {resource.metadata.namespace}/{resource.spec.agent}"]
+    lines += origin
     lines += ["", "Conditions:", *_conditions(resource.status.conditions, now, remedy)]
     lines += ["", "Events:"]
     if events:
@@ -219,21 +229,26 @@ def _toolbox_facts(toolbox: Toolbox) -> list[str]:
     facts = [
         ("Endpoint", toolbox.spec.endpoint), ("Agent", f"{status.dialect} {status.agent_version}".strip()),
         ("Runtime", status.runtime), ("Servers", f"{status.ready} ready of {status.servers}"),
-        ("Foreign", f"{status.foreign} containers, never touched"), ("Features", ", ".join(status.features)),
+        ("Foreign", f"{status.foreign} container{'' if status.foreign == 1 else 's'}, never touched"),
+        ("Features", ", ".join(status.features)),
         ("Orphans", ", ".join(status.orphans)),
     ]  # fmt: skip
     return [f"{name + ':':<13} {value}" for name, value in facts if value]
 
 
 def _conditions(conditions: Iterable[Condition], now: datetime, remedy: Callable[[str], str]) -> list[str]:
-    lines = []
+    """A line each, and below it what to do; what was said further up is not said again."""
+    lines: list[str] = []
+    said: dict[tuple[str, str], str] = {}
     for each in conditions:
         since = age(each.last_transition_time, now)
-        lines.append(
-            f"  {each.type:<16} {each.status:<8} {each.reason:<24} {since:>5}  {each.message}".rstrip()
-        )
+        before = said.get((each.reason, each.message)) if len(each.message) > SHORT_MESSAGE else None
+        message = f"as {before} says" if before else each.message
+        lines.append(f"  {each.type:<16} {each.status:<8} {each.reason:<24} {since:>5}  {message}".rstrip())
         good = "False" if each.type in {"Stalled", "Reconciling", "RolledBack"} else "True"
-        advice = remedy(each.reason) if each.status != good else ""
-        if advice:
+        # Why a version failed is one thing; what is done about it after a rollback is the same for all.
+        advice = remedy("RolledBack" if each.type == "RolledBack" else each.reason)
+        if advice and each.status != good and not before:
             lines.append(f"  {'':<16} → {advice}")
+        said.setdefault((each.reason, each.message), each.type)
     return lines or ["  none yet"]

@@ -7,6 +7,7 @@ import ipaddress
 import random
 import secrets
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
@@ -125,12 +126,22 @@ def prepare(settings: NodeSettings) -> None:
 def certificate_of(settings: NodeSettings, clock: Clock) -> tuple[Path, Path] | None:
     """Paths of certificate and key, if the API speaks TLS. Raises Invalid."""
     if not settings.encrypted:
+        if settings.tls_certificate or settings.tls_key:
+            raise Invalid("tls is off: a certificate or a key would have no effect")
         return None
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise Invalid("tls_certificate and tls_key belong together")
     if settings.tls_certificate and settings.tls_key:
-        return settings.tls_certificate, settings.tls_key
+        return _usable(settings.tls_certificate, settings.tls_key)
     return ensure_certificate(settings.state_dir, [*settings.tls_names, settings.host], clock.now())
+
+
+def _usable(certificate: Path, key: Path) -> tuple[Path, Path]:
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except OSError as exc:  # an SSLError is one
+        raise Invalid(f"{certificate} and {key} cannot be used as certificate and key: {exc}") from exc
+    return certificate, key
 
 
 @contextmanager

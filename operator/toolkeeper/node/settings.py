@@ -32,7 +32,7 @@ class NodeSettings(BaseModel):
     runtime: Literal["auto", "docker", "process"] = "auto"
     """docker, process, or docker where its daemon answers and its containers can be reached, else process."""
     tls: Literal["auto", "on", "off"] = "auto"
-    """auto: on, except on loopback."""
+    """auto: on, except on loopback without a certificate of your own."""
     tls_certificate: Path | None = None
     """A certificate (PEM) to show instead of the generated one."""
     tls_key: Path | None = None
@@ -69,7 +69,8 @@ class NodeSettings(BaseModel):
     @property
     def encrypted(self) -> bool:
         """Whether the API speaks TLS."""
-        return self.tls == "on" or (self.tls == "auto" and not self.loopback)
+        given = self.tls_certificate is not None or self.tls_key is not None
+        return self.tls == "on" or (self.tls == "auto" and (given or not self.loopback))
 
     @property
     def tokens(self) -> Path:

@@ -100,7 +100,8 @@ class Database:
         if getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_OK) & _PRIMARY in _DAMAGED:
             aside = self.path.with_name(self.path.name + ".damaged")
             return Invalid(
-                f"the state database {self.path} is damaged ({exc}): stop Toolkeeper, move it away "
+                f"{self.path} is no state database, or a damaged one ({exc}): check --path; "
+                "if it is ours, stop Toolkeeper, move it away "
                 f"(mv {self.path} {aside}) and start again; {self._remedy}"
             )
         return self._unreachable(str(exc))

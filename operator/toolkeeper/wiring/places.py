@@ -62,6 +62,11 @@ class Place:
     """What the directory is a copy of."""
 
     @property
+    def name(self) -> str:
+        """What it is and where, for people."""
+        return "the cluster" if self.cluster is not None else f"{self.kind} {self.path}"
+
+    @property
     def folder(self) -> Path:
         """Where the state of this control plane is kept."""
         return self.root / self.installation
