@@ -127,15 +127,13 @@ class TestCommits:
         both = {"one": "x:0", "two": "x:0"}
         await control.push(**both)
         seen = set()
-        done = asyncio.Event()
 
         async def push() -> None:
             for number in range(1, 12):
                 await control.push(one=f"x:{number}", two=f"x:{number}")
-            done.set()
 
         pushing = asyncio.create_task(push())
-        while not done.is_set():
+        while not pushing.done():
             images = await control.images()
             assert images["one"] == images["two"]
             seen.add(images["one"])
