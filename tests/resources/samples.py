@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +21,13 @@ class Sample(NamedTuple):
     """A part of the problem with its field; empty when the manifest is to be accepted."""
 
 
-def samples() -> Iterator[Sample]:
-    """All samples of all kinds, each with a name of its own."""
+@functools.cache
+def samples() -> tuple[Sample, ...]:
+    """All samples of all kinds, each with a name of its own. Nobody changes them in place."""
+    return tuple(_read())
+
+
+def _read() -> Iterator[Sample]:
     for file in sorted(FOLDER.glob("*.yaml")):
         # Base loader: dates stay as they are written, as for kubectl; but then numbers would be text.
         table = yaml.load(file.read_text(encoding="utf-8"), Loader=_NoDates)
