@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from stores_git.conftest import Days, everything, follower
 from toolkeeper.errors import Invalid, NotFound, ToolkeeperError, Unreachable
 from toolkeeper.stores.git.cache import KEEP_SECONDS
-from toolkeeper.stores.git.program import Git
+from toolkeeper.stores.git.program import Git, Run
 from toolkeeper.testing.git_server import GitRepository
 
 pytestmark = pytest.mark.anyio
@@ -412,6 +413,18 @@ class TestCrashes:
         await asyncio.gather(pulling, return_exceptions=True)
         assert await gone(pid)
 
+    async def test_a_pull_cancelled_while_its_program_starts_leaves_none_behind(self, tmp_path: Path) -> None:
+        git = hanging(tmp_path)
+        git._checked = True
+        calling = asyncio.create_task(git(["ls-remote"], Run()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        pid = started_while_nothing_else_happens(tmp_path)
+        calling.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(calling, return_exceptions=True)
+        assert await gone(pid)
+
 
 class TestProgram:
     async def test_a_missing_git_says_what_to_install(self, repository: GitRepository, here: Path) -> None:
@@ -478,6 +491,12 @@ async def started(folder: Path) -> int:
     async with asyncio.timeout(10):
         while not (folder / "pid").exists() or not (folder / "pid").read_text().strip():  # noqa: ASYNC110 - a shell
             await asyncio.sleep(0.01)
+    return int((folder / "pid").read_text())
+
+
+def started_while_nothing_else_happens(folder: Path) -> int:
+    """The same, and the event loop has no turn meanwhile."""
+    subprocess.run(["sh", "-c", f"until [ -s {folder}/pid ]; do :; done"], timeout=10, check=True)
     return int((folder / "pid").read_text())
 
 

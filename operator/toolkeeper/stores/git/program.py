@@ -86,17 +86,7 @@ class Git:
 
     async def _call(self, arguments: Sequence[str], run: Run, stdin: bytes) -> bytes:
         try:
-            process = await asyncio.create_subprocess_exec(
-                self._program,
-                *arguments,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._environment | _fixed(run),
-                cwd="/",  # not where somebody started us: that may be a repository with settings of its own
-                pass_fds=run.held,
-                start_new_session=True,
-            )
+            process = await self._start(arguments, run)
         except FileNotFoundError as exc:
             raise Invalid(
                 "there is no git here: install it, for example with 'apt-get install git', and see that it is on PATH"
@@ -110,6 +100,31 @@ class Git:
         if process.returncode != 0:
             raise Failed(_fit(errors, run.secret) or f"git {arguments[0]} ended with {process.returncode}")
         return output
+
+    async def _start(self, arguments: Sequence[str], run: Run) -> asyncio.subprocess.Process:
+        """The running program. Whoever is cancelled meanwhile leaves nothing of it behind.
+
+        asyncio, cancelled here, kills the program alone, and then waits as long as a child of it keeps its output open.
+        """
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                self._program,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=self._environment | _fixed(run),
+                cwd="/",  # not where somebody started us: that may be a repository with settings of its own
+                pass_fds=run.held,
+                start_new_session=True,
+            )
+        )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                await _ended(await starting)
+            raise
 
 
 async def _finished(
