@@ -187,7 +187,7 @@ async def test_a_server_that_ends_halfway_has_exited_and_keeps_its_name() -> Non
 async def test_a_flood_is_cut_off(flood: bytes) -> None:
     wire = Wire(silent)
     wire.say(flood)
-    handshake = (await wire.probe()).handshake
+    handshake = (await wire.probe(timeout=60)).handshake
     assert handshake.reason == "ProtocolViolation"
     assert "4 MiB" in handshake.message
 

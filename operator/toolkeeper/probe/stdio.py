@@ -74,18 +74,13 @@ async def _read(receive: Receive, arriving: MemoryObjectSendStream[SdkMessage], 
             if rest.find(b"\n", searched) < 0:
                 continue
             *lines, rest = rest.split(b"\n")
-            for line in lines:
-                if line.strip():
-                    await _deliver(bytes(line), arriving, evidence)
-
-
-async def _deliver(line: bytes, arriving: MemoryObjectSendStream[SdkMessage], evidence: Evidence) -> None:
-    message = _parse(line)
-    if message is None:
-        evidence.noise += 1
-        return
-    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # nobody waits for it any more
-        await arriving.send(SessionMessage(message))
+            for line in filter(bytes.strip, map(bytes, lines)):
+                message = _parse(line)
+                if message is None:
+                    evidence.noise += 1
+                    continue
+                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # nobody waits any more
+                    await arriving.send(SessionMessage(message))
 
 
 def _parse(line: bytes) -> JSONRPCMessage | None:
