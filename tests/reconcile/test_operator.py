@@ -427,6 +427,7 @@ async def test_many_toolboxes_are_not_all_called_in_the_same_moment() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_a_person_is_served_before_a_restart_storm_is_over() -> None:
     rig = Rig()
