@@ -60,6 +60,8 @@ def leave(s: Situation) -> tuple[Step, ...]:
         if s.spec.deletion_policy == "Orphan":
             return ()
         return s.remove(s.present, "its MCPServer is deleted")
+    if s.wanted.same_host:
+        return ()
     if s.wanted.ready_elsewhere:
         return s.remove(s.present, "it is ready on its new toolbox")
     if s.never_twice:

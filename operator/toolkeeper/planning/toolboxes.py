@@ -17,8 +17,8 @@ from toolkeeper.resources.toolbox import Toolbox, ToolboxSpec
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 ANSWERED = frozenset({"AuthenticationFailed", "RuntimeUnavailable"})
 """Reasons for not knowing anything that are themselves an answer of the toolbox."""
-HOPELESS = frozenset({"AuthenticationFailed", "CertificateMismatch"})
-"""Reasons for not knowing anything that stay until somebody brings the right token or certificate."""
+HOPELESS = frozenset({"AuthenticationFailed", "CertificateMismatch", "SameHost"})
+"""Reasons for not knowing anything that stay until somebody brings the right token, certificate or endpoint."""
 
 
 def describe(

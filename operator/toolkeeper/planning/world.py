@@ -53,6 +53,8 @@ class Wanted:
     assigned: bool = True
     """False: it belongs to another toolbox now; what is here retires when `ready_elsewhere`."""
     ready_elsewhere: bool = False
+    same_host: bool = False
+    """It belongs to another toolbox, which leads to this very host: what is here stays until that is put right."""
     elsewhere: bool = False
     """Containers of it may exist on another toolbox (last seen there, or never ruled out). A server that must not run
     twice waits for that to end before it is created here, and a deleted one is not released before."""

@@ -132,6 +132,7 @@ def wanted(
     home = None if placement is None else placement.toolbox
     problems = {each: versions.problems.get(each, UNREAD) for each in rendered.missing_secrets}
     moved = home is not None and home != toolbox
+    twin = home is not None and moved and homes.is_twin(home)
     return Wanted(
         server=server,
         instance=rendered.instance,
@@ -142,7 +143,11 @@ def wanted(
         missing_reason=next((problem.reason for problem in problems.values()), "SecretMissing"),
         refused=rendered.refused or refused,
         assigned=home == toolbox,
-        ready_elsewhere=home is not None and moved and _ready(server, rendered, homes.last_seen(home)),
+        ready_elsewhere=home is not None
+        and moved
+        and not twin
+        and _ready(server, rendered, homes.last_seen(home)),
+        same_host=twin,
         elsewhere=homes.may_live_elsewhere(server, toolbox),
     )
 

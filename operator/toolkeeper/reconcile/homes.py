@@ -16,6 +16,7 @@ from toolkeeper.reconcile.inventory import Difference, Inventory
 from toolkeeper.reconcile.observe import Watch, WatchSettings
 from toolkeeper.reconcile.planner import Place
 from toolkeeper.reconcile.ports import ToolboxClient
+from toolkeeper.reconcile.twins import SAME_HOST, Twins
 from toolkeeper.reconcile.workqueue import Priority
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
@@ -92,6 +93,10 @@ class Homes:
     """Server → toolboxes that were last seen with it."""
     _remembered: dict[Key, set[str]] = field(default_factory=dict)
     """Server → toolboxes that its status ever named."""
+    _twins: Twins = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._twins = Twins(age=self._age, look=self._look, clock=self.clock)
 
     def get(self, toolbox: Key) -> Home | None:
         """One of them, if it is known."""
@@ -123,6 +128,10 @@ class Homes:
             found.add(placement.toolbox)
         return sorted(found)
 
+    def is_twin(self, toolbox: Key) -> bool:
+        """Whether an older toolbox leads to the same host; then nothing is known of this one."""
+        return self._twins.is_one(toolbox)
+
     def last_seen(self, toolbox: Key) -> Snapshot | None:
         """What was last seen there, however long ago."""
         home = self._homes.get(toolbox)
@@ -135,6 +144,7 @@ class Homes:
         return server.key in self._remembered and any(
             key != toolbox and home.watch.last_seen is None and self._is_remembered(server.key, key)
             for key, home in self._homes.items()
+            if not self.is_twin(key)
         )
 
     def follow(self, difference: Difference) -> list[Key]:
@@ -172,6 +182,7 @@ class Homes:
             rng=self.rng,
             settings=self.settings,
             polled=lambda outcome: self.polled(key, outcome),
+            accept=lambda snapshot: self._twins.accept(key, snapshot),
         )
         home = self._homes[key] = Home(watch, _door(toolbox))
         home.task = self.tasks.create_task(self._watch(key, watch))
@@ -192,6 +203,7 @@ class Homes:
         if home is None:
             return
         self._settle(key, home, frozenset())
+        self._twins.forget(key)
         self._stale = True
         if home.task is not None:
             home.task.cancel()
@@ -203,6 +215,8 @@ class Homes:
         if isinstance(observation, Snapshot) and observation.runtime_ok:
             here = (Key("MCPServer", each.namespace, each.server) for each in observation.containers)
             self._settle(key, home, frozenset(here))
+        elif self.is_twin(key):
+            self._settle(key, home, frozenset())
         facts = _facts(observation, home.residents)
         if facts != home.facts:
             home.facts, self._shifted = facts, True
@@ -228,6 +242,15 @@ class Homes:
         for other in self.concerned_with(server):
             if other != toolbox:
                 self.concerns(other, Priority.DRIFT)
+
+    def _age(self, key: Key) -> tuple[bool, str]:
+        toolbox = self.inventory.toolboxes.get(key)
+        at = None if toolbox is None else toolbox.metadata.creation_timestamp
+        return at is None, "" if at is None else at.isoformat()
+
+    def _look(self, key: Key) -> None:
+        if key in self._homes:
+            self._homes[key].watch.wake(0.0)
 
     def _place_all(self) -> None:
         """Place every server; where that changes anything, it concerns the toolbox before and the one after."""
@@ -267,7 +290,7 @@ def _held(home: Home) -> Observation:
         if seen.runtime_ok:
             return seen
         seen = Unreachable("RuntimeUnavailable", seen.runtime_message)
-    if home.watch.last_seen is None:
+    if home.watch.last_seen is None and seen.reason != SAME_HOST:
         return seen
     return replace(seen, held=frozenset((key.namespace, key.name) for key in home.residents))
 

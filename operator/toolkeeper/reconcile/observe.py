@@ -44,10 +44,11 @@ class Watch:
     """The latest observation of one toolbox, kept fresh by one poll at a time (so answers cannot overtake each other).
 
     `changed` is called when there is something new to decide on: another revision, the first answer, the loss of one,
-    and every look that was asked for by `wake` or `acting`. `polled` is called with the outcome of each poll.
+    and every look that was asked for by `wake` or `acting`. `polled` is called with the outcome of each poll. `accept`
+    raises Refused for a snapshot that must not count.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whom it tells, and what it is told; all but three with a default
         self,
         connect: Callable[[], ToolboxClient],
         installation: str,
@@ -57,9 +58,10 @@ class Watch:
         rng: Random,
         settings: WatchSettings | None = None,
         polled: Callable[[str], None] = lambda outcome: None,
+        accept: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self._connect, self._installation, self._changed = connect, installation, changed
-        self._polled = polled
+        self._polled, self._accept = polled, accept
         self._clock, self._rng = clock, rng
         self._settings = settings or WatchSettings()
         self._client: ToolboxClient | None = None
@@ -156,7 +158,9 @@ class Watch:
             wait = min(wait, max(0.0, self._look_at - began))
         try:
             async with asyncio.timeout(self._patience(fresh)) as self._timeout:
-                return await self._client.state(self._installation, since=since, wait=wait)
+                snapshot = await self._client.state(self._installation, since=since, wait=wait)
+            self._accept(snapshot)
+            return snapshot
         finally:
             self._timeout = None  # a time-out that is over can be neither asked nor moved
         raise AssertionError("unreachable")

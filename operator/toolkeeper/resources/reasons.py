@@ -152,6 +152,7 @@ _TERMINAL: Final = {
     "RolledBack": "Correct the spec as the message says; only toolkeeper restart tries this version again.",
     "RolloutFailed": "Correct the spec as the message says; the previous version serves meanwhile.",
     "RuntimeUnsupported": "Place it on a toolbox with Docker, or remove the fields that the message names.",
+    "SameHost": "Delete one of the two Toolboxes, or let spec.allowedNamespaces of one admit the servers of both.",
     "SecretInvalid": "Store the secret as UTF-8 text below 1 MiB, under a plain name.",
     "SecretMissing": "Create the Secret with the key that the message names.",
     "SecretNotMarked": "Label the Secret toolkeeper.dev/credential=true if it may be used here.",

@@ -216,7 +216,7 @@ class FakeToolbox:
 
     @property
     def revision(self) -> str:
-        return f"boot{self._boot}:{self._number}"
+        return f"{self.name}-boot{self._boot}:{self._number}"
 
     def snapshot(self, installation: str) -> Snapshot:
         """What an operator of that installation is told."""

@@ -1,0 +1,79 @@
+"""Toolboxes that lead to one host: only the oldest counts. Acting through two, an operator would fence off itself, and
+stop: one object could end it for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from toolkeeper.clock import Clock
+from toolkeeper.errors import Refused
+from toolkeeper.planning.observed import Snapshot
+from toolkeeper.resources.meta import Key
+
+SAME_HOST = "SameHost"
+
+
+@dataclass(slots=True)
+class _Face:
+    """What a toolbox showed of its host."""
+
+    boot: str
+    """Which start of its agent; no two agents share one."""
+    since: float
+    """When it first showed that."""
+    seen_at: float
+    twin_of: Key | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Twins:
+    """Which toolboxes lead where."""
+
+    age: Callable[[Key], object]
+    """Sorts toolboxes, the oldest first."""
+    look: Callable[[Key], None]
+    """Called with a toolbox that has to be looked at again: an older one leads to its host."""
+    clock: Clock
+    _faces: dict[Key, _Face] = field(default_factory=dict)
+
+    def accept(self, toolbox: Key, snapshot: Snapshot) -> None:
+        """Raises Refused when an older toolbox leads to the host that this one shows."""
+        now, boot = self.clock.monotonic(), snapshot.revision.rpartition(":")[0]
+        face = self._faces.get(toolbox)
+        if face is None:
+            face = self._faces[toolbox] = _Face(boot, now, now)
+        if face.boot != boot:
+            face.boot, face.since = boot, now
+        face.seen_at = now
+        face.twin_of = self._older_twin(toolbox, face)
+        if face.twin_of is not None:
+            other = f"{face.twin_of.namespace}/{face.twin_of.name}"
+            raise Refused(f"toolbox {other} leads to the same host, and is the older one", reason=SAME_HOST)
+        for key, each in self._faces.items():
+            if each.twin_of is None and self._older_twin(key, each) == toolbox:
+                each.twin_of = toolbox
+                self.look(key)
+
+    def is_one(self, toolbox: Key) -> bool:
+        """Whether an older toolbox stands for its host."""
+        face = self._faces.get(toolbox)
+        return face is not None and face.twin_of is not None
+
+    def forget(self, toolbox: Key) -> None:
+        """It is gone, or leads elsewhere now."""
+        self._faces.pop(toolbox, None)
+
+    def _older_twin(self, toolbox: Key, face: _Face) -> Key | None:
+        older = sorted((key for key in self._faces if self._is_older(key, toolbox)), key=str)
+        for key in older:
+            other = self._faces[key]
+            # The agent was started again: until the older one was asked since, they lead to one host as before.
+            unasked = face.twin_of == key and other.seen_at < face.since
+            if face.boot and (other.boot == face.boot or unasked):
+                return key
+        return None
+
+    def _is_older(self, one: Key, other: Key) -> bool:
+        return one != other and (self.age(one), one) < (self.age(other), other)
