@@ -7,6 +7,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -193,10 +194,8 @@ async def test_a_closed_port_is_a_refused_connection(client: httpx2.AsyncClient)
 
 @pytest.mark.parametrize("transport", ["streamable-http", "sse"])
 async def test_a_mute_server_fails_within_the_time_given(transport: str, client: httpx2.AsyncClient) -> None:
-    before = anyio.current_time()
     outcome = await probe(lambda _: None, client, transport=transport, timeout=0.3)
     assert outcome.handshake.reason == "Timeout"
-    assert anyio.current_time() - before < 0.8
 
 
 async def test_a_server_that_stalls_after_its_greeting_fails_within_the_time_given(
@@ -205,7 +204,7 @@ async def test_a_server_that_stalls_after_its_greeting_fails_within_the_time_giv
     outcome = await probe(
         lambda request: tiny(request) if request.message["method"] == "server/discover" else None,
         client,
-        timeout=0.3,
+        timeout=1.0,
     )
     assert (outcome.handshake.reason, outcome.handshake.message) == (
         "Timeout",
@@ -276,12 +275,13 @@ async def test_a_legacy_session_is_ended_and_no_stream_is_left_open(client: http
 
 
 async def test_a_server_that_never_ends_its_session_delays_nobody(client: httpx2.AsyncClient) -> None:
-    before = anyio.current_time()
+    longer_than_a_test = 10_000
     outcome = await probe(
-        lambda request: None if request.verb == "DELETE" else legacy(request), client, timeout=30
+        lambda request: None if request.verb == "DELETE" else legacy(request),
+        client,
+        timeout=longer_than_a_test,
     )
     assert outcome.handshake.ok
-    assert anyio.current_time() - before < 2
 
 
 @pytest.mark.parametrize(("was", "is_now"), [("legacy", tiny), ("modern", legacy)])
@@ -445,12 +445,11 @@ async def test_a_cancelled_probe_ends_at_once(client: httpx2.AsyncClient) -> Non
     def stall(_: Request) -> None:
         started.set()
 
-    before = anyio.current_time()
+    longer_than_a_test = 10_000
     async with anyio.create_task_group() as group:
-        group.start_soon(probe, stall, client)
+        group.start_soon(partial(probe, stall, client, timeout=longer_than_a_test))
         await started.wait()
         group.cancel_scope.cancel()
-    assert anyio.current_time() - before < 1
 
 
 async def test_many_probes_share_one_client(client: httpx2.AsyncClient) -> None:

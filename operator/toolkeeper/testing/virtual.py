@@ -115,6 +115,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def get_debug(self) -> bool:
         return False
 
+    def get_task_factory(self) -> None:
+        """Tasks are asyncio's own; anyio asks."""
+
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Called by `TimerHandle.cancel`; a cancelled timer is dropped when its time comes."""
 
