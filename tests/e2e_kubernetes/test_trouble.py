@@ -164,6 +164,23 @@ async def test_a_long_absence_of_the_cluster_ends_a_leader_and_keeps_a_starter_w
     await healthy(rig, operator)
 
 
+async def test_a_second_toolbox_of_a_host_is_refused_and_disturbs_nothing(rig: Rig) -> None:
+    operator = await rig.leader("alone")
+    await rig.apply(server("before"))
+    before = await rig.ready("before")
+    toolbox = await rig.get("here", "toolbox")
+    assert toolbox is not None
+    twin = {**toolbox, "metadata": {"name": "twin"}}
+    twin["spec"] = {**twin["spec"], "endpoint": f"http://localhost:{rig.node_port}"}
+    await rig.apply({key: twin[key] for key in ("apiVersion", "kind", "metadata", "spec")})
+    wait = ("wait", "toolbox/twin", "--for=jsonpath={.status.conditions[?(@.type=='Ready')].reason}=SameHost")
+    await rig.kubectl(*wait, "--timeout=60s")
+    await healthy(rig, operator)
+    assert operator.leads
+    assert (await rig.ready("before"))["status"]["containerId"] == before["status"]["containerId"]
+    await rig.kubectl("delete", "toolbox", "twin")
+
+
 async def test_credentials_that_a_program_fetches_expire_without_anybody_noticing(rig: Rig) -> None:
     cluster = rig.kubernetes
     plugin, calls = rig.folder / "get-token", rig.folder / "calls"
