@@ -19,6 +19,7 @@ from toolkeeper.errors import Invalid, Unreachable
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores.kubernetes import access, plugins
 from toolkeeper.stores.kubernetes.api import Api
+from toolkeeper.stores.kubernetes.store import KubernetesStore
 
 V1 = "client.authentication.k8s.io/v1"
 V1BETA1 = "client.authentication.k8s.io/v1beta1"
@@ -187,6 +188,27 @@ async def test_credentials_that_expire_are_fetched_anew_before_they_are_refused(
         assert len(plugin.calls) == 4, "once for all who ask"
         figures = store.figures()
         assert 401 not in {*figures.answers, *figures.watch_answers}
+
+
+@pytest.mark.anyio
+@pytest.mark.slow
+async def test_a_program_that_fails_for_a_while_is_asked_again(
+    fake_cluster: Cluster, plugin: Plugin, tmp_path: Path
+) -> None:
+    plugin.prints({"token": fake_cluster.token})
+    plugin.does(f"[ -e {tmp_path}/logged-in ] || {{ echo log in first >&2; exit 1; }}; cat {tmp_path}/says")
+    path = kubeconfig(fake_cluster, plugin)
+    store = KubernetesStore(login=lambda: access.login(path), namespaces=["default"])
+    store.start()
+    try:
+        with pytest.raises(Unreachable, match="log in first"):
+            await store.list()
+        await until(lambda: len(plugin.calls) >= 2)  # the watch asked, too
+        (tmp_path / "logged-in").touch()
+        await until(lambda: store.figures().watch_answers.get(200, 0) >= 6, within=30)
+        await until(lambda: not store.health().failure, within=30)
+    finally:
+        await store.aclose()
 
 
 def test_what_has_expired_already_is_used_until_it_is_refused(plugin: Plugin) -> None:
