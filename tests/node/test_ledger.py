@@ -251,7 +251,7 @@ async def test_a_new_boot_answers_old_revisions_at_once() -> None:
     runtime = FakeRuntime()
     async with standing(runtime) as stand:
         old = (await stand.client.state(INSTALLATION)).revision
-    async with standing(runtime) as stand, asyncio.timeout(5):
+    async with standing(runtime) as stand, asyncio.timeout(20):
         assert (await stand.client.state(INSTALLATION, since=old, wait=30)).revision != old
 
 

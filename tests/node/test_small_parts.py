@@ -70,7 +70,7 @@ async def test_a_change_for_everybody_wakes_also_those_who_never_had_one() -> No
     waiting = asyncio.create_task(revisions.wait("test", before, 30))
     await asyncio.sleep(0)
     revisions.bump_all()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await waiting
     assert revisions.current("test") != before
 
@@ -90,7 +90,7 @@ async def test_progress_alone_is_told_after_a_moment() -> None:
     revisions.bump("test", pressing=False)
     await asyncio.sleep(0)
     assert not waiting.done()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await waiting
     assert revisions.current("test") == "boot:1"
 
@@ -102,7 +102,7 @@ async def test_news_that_presses_is_told_at_once_and_takes_progress_along() -> N
     await asyncio.sleep(0)
     revisions.bump("test", pressing=False)
     revisions.bump("test")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await waiting
     assert revisions.current("test") == "boot:2"
 
@@ -113,7 +113,7 @@ async def test_whoever_lacks_only_progress_waits_for_news() -> None:
     revisions.bump("test")
     revisions.bump("test", pressing=False)
     lacks_progress = asyncio.create_task(revisions.wait("test", "boot:1", 30))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await revisions.wait("test", "boot:0", 30)  # lacks news
         assert not lacks_progress.done()
         revisions.bump("test")
@@ -126,7 +126,7 @@ async def test_nobody_waits_for_an_agent_that_stops() -> None:
     waiting = asyncio.create_task(revisions.wait("test", "boot:0", 30))
     await asyncio.sleep(0)
     revisions.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await waiting
 
 
@@ -197,7 +197,7 @@ async def test_whoever_gives_up_waiting_takes_no_slot_along() -> None:
     slots.give()
     gives_up.cancel()
     await asyncio.gather(gives_up, return_exceptions=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await patient
 
 
@@ -212,7 +212,7 @@ async def test_whoever_comes_back_from_a_pull_is_made_up_for() -> None:
     await asyncio.sleep(0)
     assert not newcomer.done()
     slots.give()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await newcomer
 
 

@@ -164,7 +164,7 @@ SOURCES = [
 
 async def reported(watch: AsyncIterator[Change], key: Key) -> Change:
     """The next change that concerns the object; "list again" concerns all."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for change in watch:
             if change.key in {key, None}:
                 return change

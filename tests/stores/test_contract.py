@@ -311,7 +311,7 @@ class TestWatch:
     async def test_closing_the_store_ends_the_watch(self, source: Source) -> None:
         watch = source.store.watch()
         await source.aclose()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert [change async for change in watch] == []
 
 

@@ -34,14 +34,14 @@ async def test_two_never_lead_at_once(file: Path) -> None:
     await asyncio.wait([waiting], timeout=0.05)
     assert not waiting.done()
     await first.release()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
     await second.release()
 
 
 async def test_acquiring_again_while_leading_returns_at_once(file: Path) -> None:
     leader = lease(file)
     await leader.acquire()
-    await asyncio.wait_for(leader.acquire(), 5)
+    await asyncio.wait_for(leader.acquire(), 60)
     await leader.release()
 
 
@@ -52,7 +52,7 @@ async def test_a_released_lease_is_lost(file: Path) -> None:
     await asyncio.wait([lost], timeout=0.03)
     assert not lost.done()
     await leader.release()
-    await asyncio.wait_for(lost, 5)
+    await asyncio.wait_for(lost, 60)
 
 
 async def test_a_deleted_file_is_a_lost_lease(file: Path) -> None:
@@ -60,8 +60,8 @@ async def test_a_deleted_file_is_a_lost_lease(file: Path) -> None:
     await leader.acquire()
     lost = asyncio.ensure_future(leader.lost())
     file.unlink()
-    await asyncio.wait_for(other.acquire(), 5)
-    await asyncio.wait_for(lost, 5)
+    await asyncio.wait_for(other.acquire(), 60)
+    await asyncio.wait_for(lost, 60)
     await other.release()
 
 
@@ -72,8 +72,8 @@ async def test_losing_it_between_is_told_even_when_it_is_acquired_again(file: Pa
     await asyncio.wait([lost], timeout=0.03)
     file.unlink()
     await leader.acquire()
-    await asyncio.wait_for(lost, 5)
-    assert not await asyncio.wait_for(lease_is_free(file), 5)
+    await asyncio.wait_for(lost, 60)
+    assert not await asyncio.wait_for(lease_is_free(file), 60)
     await leader.release()
 
 
@@ -120,5 +120,5 @@ async def test_a_killed_leader_leaves_a_free_lease(file: Path) -> None:
         assert not await lease_is_free(file)
         child.send_signal(signal.SIGKILL)
     follower = lease(file)
-    await asyncio.wait_for(follower.acquire(), 5)
+    await asyncio.wait_for(follower.acquire(), 60)
     await follower.release()

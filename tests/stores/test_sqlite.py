@@ -181,7 +181,7 @@ class TestProcesses:
         assert (await reported(watch, TIME)).key == TIME
         other = await SqliteStore.open(file)
         await other.apply(server("other"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert (await anext(watch)).key == server("other").key
         await other.aclose()
 

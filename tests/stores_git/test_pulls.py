@@ -488,7 +488,7 @@ def hanging(folder: Path) -> Git:
 
 async def started(folder: Path) -> int:
     """The child's process id."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (folder / "pid").exists() or not (folder / "pid").read_text().strip():  # noqa: ASYNC110 - a shell
             await asyncio.sleep(0.01)
     return int((folder / "pid").read_text())
@@ -502,7 +502,7 @@ def started_while_nothing_else_happens(folder: Path) -> int:
 
 async def gone(pid: int) -> bool:
     """Whether the process ends."""
-    for _ in range(200):
+    for _ in range(2000):
         state = Path(f"/proc/{pid}/stat")
         if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
             return True

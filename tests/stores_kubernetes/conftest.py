@@ -212,7 +212,7 @@ def opening(cluster: Cluster, hand: Hand) -> Opening:
     return opened
 
 
-async def until(condition: Callable[[], object], *, within: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, within: float = 60.0) -> None:
     """Wait until `condition()` holds; what is waited for happens in another thread or process."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - the other thread or process tells nobody

@@ -113,7 +113,7 @@ async def test_the_lease_goes_from_hand_to_hand(opening: Opening, hand: Hand) ->
         assert not second.done()
         await one.acquire()  # it is still the leader
         await one.release()
-        await asyncio.wait_for(second, 5)
+        await asyncio.wait_for(second, 60)
         said = (
             await hand.client.get("/apis/coordination.k8s.io/v1/namespaces/default/leases/toolkeeper")
         ).json()
