@@ -33,6 +33,7 @@ def said(toolbox: Toolbox, type: str) -> tuple[str, str]:
         (make_snapshot(), ("True", "True", "True", "True")),
         (make_snapshot(runtime_ok=False), ("True", "True", "False", "False")),
         (Unreachable("AuthenticationFailed"), ("True", "False", "Unknown", "False")),
+        (Unreachable("SecretMissing"), ("Unknown", "Unknown", "Unknown", "False")),
         (Unreachable("ToolboxUnreachable"), ("False", "Unknown", "Unknown", "False")),
         (Unreachable("CertificateMismatch"), ("False", "Unknown", "Unknown", "False")),
         (Unreachable("NeverSeen"), ("False", "Unknown", "Unknown", "False")),
@@ -97,3 +98,24 @@ def test_a_toolbox_that_falls_silent_keeps_what_was_known_of_it() -> None:
 def test_orphans_are_named() -> None:
     ghost = make_container(make_server("ghost"))
     assert looked(make_snapshot(ghost)).status.orphans == (ghost.name,)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"agent": "dtma"}, "spec.agent: dtma"),
+        ({"agent_recovery": "Restart"}, "spec.agentRecovery"),
+        ({"gateway": {"publicURL": "https://agents.example"}}, "spec.gateway"),
+        ({"gateway": {"maxPolicyAge": 60}}, "spec.gateway"),
+    ],
+)
+def test_a_field_that_nothing_acts_on_is_said_to_have_no_effect(spec: dict[str, Any], field: str) -> None:
+    told = find(looked(**spec).status.conditions, "Enforced")
+    assert told is not None
+    assert (told.status, told.reason) == ("False", "NoEffectYet")
+    assert field in told.message
+
+
+def test_a_toolbox_of_which_every_field_counts_needs_no_such_remark() -> None:
+    plain = looked(agent="toolkeeper", drain=True, capacity={"servers": 3})
+    assert find(plain.status.conditions, "Enforced") is None

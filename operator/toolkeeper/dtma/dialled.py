@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from toolkeeper.dtma.client import NodeClient, Trust
 from toolkeeper.errors import NotFound, Refused, Unreachable
-from toolkeeper.planning.observed import Snapshot
+from toolkeeper.planning.observed import UNASKED, Snapshot
 from toolkeeper.reconcile.ports import Claim, InstanceRequest, Secret
 from toolkeeper.resources.mcpserver import SecretKeyRef
 from toolkeeper.resources.toolbox import Toolbox
@@ -28,7 +28,7 @@ class Dialled:
         self._client: NodeClient | None = None
 
     async def node(self) -> NodeClient:
-        """The connected client. Raises Unreachable(reason="AuthenticationFailed") when a secret is not to be had."""
+        """The connected client. Raises Unreachable when a secret is not to be had; then the toolbox was not asked."""
         if self._client is None:
             spec = self._toolbox.spec
             token = await self._value(spec.token_ref)
@@ -83,11 +83,15 @@ class Dialled:
         namespace = self._toolbox.metadata.namespace
         try:
             secret = await self._secrets(namespace, ref.name)
-        except (NotFound, Refused) as exc:
-            raise Unreachable(str(exc), reason="AuthenticationFailed") from exc
+        except NotFound as exc:
+            raise Unreachable(str(exc), reason="SecretMissing") from exc
+        except Refused as exc:
+            raise Unreachable(
+                str(exc), reason=exc.reason if exc.reason in UNASKED else "SecretRefused"
+            ) from exc
         value = secret.values.get(ref.key)
         if value is None:
             raise Unreachable(
-                f"the secret {namespace}/{ref.name} has no key {ref.key}", reason="AuthenticationFailed"
+                f"the secret {namespace}/{ref.name} has no key {ref.key}", reason="SecretMissing"
             )
         return value.strip()

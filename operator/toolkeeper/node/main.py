@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import random
 import secrets
@@ -151,7 +152,11 @@ def listening(host: str, port: int) -> Generator[socket.socket]:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as exc:
-        raise Invalid(f"{host}:{port} cannot be listened on: {exc}") from exc
+        if exc.errno == errno.EADDRINUSE:
+            raise Invalid(
+                f"{host}:{port} is in use: stop what listens there, or name another --port"
+            ) from exc
+        raise Invalid(f"{host}:{port} cannot be listened on: {exc.strerror or exc}") from exc
     # asyncio sets it only on sockets that it made itself; without it every answer may wait 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:

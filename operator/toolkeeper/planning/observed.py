@@ -135,6 +135,12 @@ class Snapshot:
     """Named volumes of this installation."""
 
 
+UNASKED = frozenset(
+    {"SecretInvalid", "SecretMissing", "SecretNotMarked", "SecretRefused", "SecretUnreadable"}
+)
+"""Why a host was not even asked: what it takes to speak with it is not to be had."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unreachable:
     """The host did not answer, or not in a way that can be believed."""

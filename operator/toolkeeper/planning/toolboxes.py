@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from toolkeeper.planning.observed import Snapshot, Unreachable
+from toolkeeper.planning.observed import UNASKED, Snapshot, Unreachable
 from toolkeeper.planning.orphans import Orphans
 from toolkeeper.planning.situation import Situation
 from toolkeeper.planning.statuses import Said, changed_conditions, word
@@ -12,13 +12,20 @@ from toolkeeper.planning.world import World
 from toolkeeper.resources.conditions import Status, is_true
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.quantity import memory_bytes, nano_cpus
-from toolkeeper.resources.toolbox import Toolbox, ToolboxSpec
+from toolkeeper.resources.toolbox import GatewaySpec, Toolbox, ToolboxSpec
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 ANSWERED = frozenset({"AuthenticationFailed", "RuntimeUnavailable"})
 """Reasons for not knowing anything that are themselves an answer of the toolbox."""
-HOPELESS = frozenset({"AuthenticationFailed", "CertificateMismatch", "SameHost"})
+HOPELESS = frozenset({"AuthenticationFailed", "CertificateMismatch", "SameHost"}) | UNASKED
 """Reasons for not knowing anything that stay until somebody brings the right token, certificate or endpoint."""
+NOT_YET: tuple[tuple[str, Callable[[ToolboxSpec], bool]], ...] = (
+    # field, whether this spec asks for it
+    ("spec.agent: dtma", lambda spec: spec.agent == "dtma"),
+    ("spec.agentRecovery", lambda spec: spec.agent_recovery != "Never"),
+    ("spec.gateway", lambda spec: spec.gateway != GatewaySpec()),
+)
+"""Nothing acts on these. Said once, never silently ignored."""
 
 
 def describe(
@@ -66,7 +73,7 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
     said = [
         Said(
             "Reachable",
-            word(answered),
+            "Unknown" if why is not None and why.reason in UNASKED else word(answered),
             "Answers" if answered else reason,
             "the node agent answers" if answered else message,
             generation,
@@ -88,6 +95,11 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
         said.append(Said(mood, "True", reason, message, generation))
     if toolbox.spec.paused:
         said.append(Said("Paused", "True", "Paused", "observed and reported, not acted upon", generation))
+    idle = ", ".join(field for field, asked in NOT_YET if asked(toolbox.spec))
+    if idle:
+        said.append(
+            Said("Enforced", "False", "NoEffectYet", f"no effect in this version: {idle}", generation)
+        )
     return said
 
 

@@ -180,6 +180,7 @@ _ADVISORY: Final = {
     "ForceDeleted": "Remove its containers by hand if the toolbox ever comes back.",
     "HealthRestart": "Read toolkeeper logs of the time before the restart.",
     "Inactive": "Set spec.active to true to let the agent in.",
+    "NoEffectYet": "Remove the fields in the message, or leave them; this version does nothing with them.",
     "NoGateway": "Nothing to do; the gateway that admits agents is not part of this version.",
     "NotApproved": "Review the tools, then set spec.tools.approved to status.toolsHash.",
     "NotEnforced": "Place it on a toolbox that enforces the fields in the message, or remove them.",
