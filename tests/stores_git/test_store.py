@@ -341,6 +341,7 @@ class TestFollowing:
         assert registry.get_sample_value("toolkeeper_git_commit", {"commit": commit}) == 1
         assert registry.get_sample_value("toolkeeper_git_pulls_total", {"outcome": "switched"}) == 1
 
+    @pytest.mark.slow
     async def test_a_failure_is_logged_once_and_so_is_its_end(self, control: Control) -> None:
         await control.push(time="time:1")
         registry, log = CollectorRegistry(), Said()

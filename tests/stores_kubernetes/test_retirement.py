@@ -140,7 +140,7 @@ async def test_nothing_is_released_while_an_operator_leads(api: Api, hand: Hand)
     leader = elected(api, "leader")
     await leader.acquire()
     with pytest.raises(Refused, match="an operator still runs"):
-        await retirement(api, patience=Patience(0.5, 1.0)).run()
+        await retirement(api, patience=Patience(0.5, 0.2)).run()
     assert (await hand.get(TIME))["metadata"]["finalizers"] == [FINALIZER]
     going = asyncio.create_task(retirement(api).run())
     await leader.release()
