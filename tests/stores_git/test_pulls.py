@@ -71,6 +71,18 @@ class TestCommits:
         await following.puller.pull()
         assert sum(len(text) for text in everything(here).values()) < 256 * 1024
 
+    async def test_a_repository_whose_names_are_sha_256_is_pulled_like_any_other(
+        self, here: Path, tmp_path: Path
+    ) -> None:
+        repository = GitRepository(tmp_path / "modern", object_format="sha256")
+        for text in ("time: 1\n", "time: 2\n"):
+            commit = repository.commit({"time.yaml": text})
+            following = follower(here, repository.url)
+            assert (await following.puller.pull()).commit == commit
+            assert following.files() == {"time.yaml": text}
+        pinned = follower(tmp_path / "pinned", repository.url, repository.head)
+        assert (await pinned.puller.pull()).commit == repository.head
+
     async def test_nothing_new_writes_nothing(self, repository: GitRepository, here: Path) -> None:
         following = follower(here, repository.url)
         await following.puller.pull()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stores_git.conftest import everything, follower
+from toolkeeper.clock import SystemClock
 from toolkeeper.errors import Refused, Unreachable
+from toolkeeper.node.certificate import ensure_certificate
 from toolkeeper.stores.git.access import Reference
 from toolkeeper.stores.git.program import Git
 from toolkeeper.testing.git_server import GitRepository, GitServer
@@ -104,6 +108,40 @@ class TestCredentials:
     ) -> None:
         await follower(here, server.url(repository)).puller.pull()
         assert server.authorizations == []
+
+
+class TestTls:
+    @pytest.fixture
+    def certificate(self, tmp_path: Path) -> tuple[Path, Path]:
+        return ensure_certificate(tmp_path, ["127.0.0.1"], SystemClock().now())
+
+    @pytest.fixture
+    def encrypted(self, tmp_path: Path, certificate: tuple[Path, Path]) -> Iterator[GitServer]:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*certificate)
+        with GitServer(tmp_path / "served", tls).running() as serving:
+            yield serving
+
+    async def test_credentials_go_to_the_server_whose_certificate_is_trusted(
+        self, repository: GitRepository, encrypted: GitServer, here: Path, certificate: tuple[Path, Path]
+    ) -> None:
+        encrypted.login = LOGIN
+        git = Git(environment={**os.environ, "GIT_SSL_CAINFO": str(certificate[0])})
+        following = follower(
+            here, encrypted.url(repository), git=git, credentials=TOKEN, environment={"GIT_LOGIN": LOGIN}
+        )
+        assert (await following.puller.pull()).commit == repository.head
+
+    async def test_a_server_whose_certificate_is_not_trusted_gets_no_credentials(
+        self, repository: GitRepository, encrypted: GitServer, here: Path
+    ) -> None:
+        git = Git(environment={**os.environ, "GIT_SSL_NO_VERIFY": "1"})
+        following = follower(
+            here, encrypted.url(repository), git=git, credentials=TOKEN, environment={"GIT_LOGIN": LOGIN}
+        )
+        with pytest.raises(Unreachable, match="GIT_SSL_CAINFO names a CA of your own"):
+            await following.puller.pull()
+        assert encrypted.requests == []
 
 
 class TestBrokenServers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -27,10 +28,10 @@ ENVIRONMENT = {
 class GitRepository:
     """A repository that somebody works in: files in, commits out. Others pull from it directly."""
 
-    def __init__(self, folder: Path, branch: str = "main") -> None:
+    def __init__(self, folder: Path, branch: str = "main", object_format: str = "sha1") -> None:
         self.folder = folder
         folder.mkdir(parents=True)
-        self.git("init", "--quiet", "--initial-branch", branch)
+        self.git("init", "--quiet", "--initial-branch", branch, f"--object-format={object_format}")
         self.git("commit", "--quiet", "--allow-empty", "-m", "Begin")
 
     @property
@@ -74,10 +75,11 @@ class GitRepository:
 
 
 class GitServer:
-    """Serves every repository below a folder at `http://127.0.0.1:PORT/`, for whoever logs in rightly."""
+    """Serves every repository below a folder at `http[s]://127.0.0.1:PORT/`, for whoever logs in rightly."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tls: ssl.SSLContext | None = None) -> None:
         self.root = root
+        self._scheme = "http" if tls is None else "https"
         self.login: str | None = None
         """`user:password` that is asked for."""
         self.status: int | None = None
@@ -94,11 +96,13 @@ class GitServer:
         self.authorizations: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"served": self}))
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
 
     @property
     def address(self) -> str:
         """Of the server."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def url(self, repository: GitRepository) -> str:
         """Where a repository below the root is pulled from."""

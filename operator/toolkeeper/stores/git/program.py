@@ -95,6 +95,9 @@ class Git:
             raise Unreachable(f"git cannot be started: {exc.strerror}", reason="SourceUnreachable") from exc
         try:
             output, errors = await _finished(process, run, stdin, arguments[0])
+        except BaseException:
+            _kill(process)  # it may have ended, and a child of it not
+            raise
         finally:
             await _ended(process)
         if process.returncode != 0:

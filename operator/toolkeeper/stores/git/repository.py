@@ -99,7 +99,7 @@ class Repository:
         Raises Refused, Unreachable, Invalid (no commit).
         """
         run = self._here(run)
-        await self._prepare(run)
+        await self._prepare(run, "sha256" if len(tip.commit) == 64 else "sha1")
         await self._fetch(address, tip, run, depth=1)
         try:
             said = await self._git(["rev-parse", "--verify", f"{HERE}^{{commit}}"], run)
@@ -161,7 +161,7 @@ class Repository:
         ours = {"GIT_DIR": str(self._folder), "GIT_LITERAL_PATHSPECS": "1"}
         return replace(run, environment={**run.environment, **ours})
 
-    async def _prepare(self, run: Run) -> None:
+    async def _prepare(self, run: Run, object_format: str) -> None:
         """A usable, empty enough copy. What a killed process left behind is removed: we hold the lock."""
         packs = list(self._folder.glob("objects/pack/*.pack"))
         if len(packs) > PACKS or _size(self._folder) > LARGEST:
@@ -171,7 +171,8 @@ class Repository:
                 left.unlink()
         if not (self._folder / "HEAD").exists() or not (self._folder / "refs").is_dir():
             self.discard()
-            await self._read(["init", "--quiet", "--bare", "--template=", str(self._folder)], run)
+            named = f"--object-format={object_format}"
+            await self._read(["init", "--quiet", "--bare", "--template=", named, str(self._folder)], run)
 
     async def _fetch(self, address: Address, tip: Tip, run: Run, *, depth: int) -> None:
         before = _size(self._folder)
