@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from toolkeeper.cli.display import summary
 from toolkeeper.cli.output import age, table
-from toolkeeper.cli.progress import lines
+from toolkeeper.cli.progress import document, lines
 from toolkeeper.clock import SystemClock
 from toolkeeper.resources.conditions import condition
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
@@ -48,6 +48,27 @@ def test_a_stalled_server_shows_why() -> None:
     server = with_status(make_server(), conditions=(condition("Ready", False, "ImageNotFound"), stalled))
     (line,) = lines([server], [])
     assert (line.mark, line.state, line.detail) == ("failed", "ImageNotFound", "no such image")
+
+
+def test_a_version_that_failed_is_not_ready_because_the_one_before_still_serves() -> None:
+    conditions = (
+        condition("Ready", True, "PreviousVersion", "the previous version serves"),
+        condition("Stalled", True, "RolloutFailed", "no such image"),
+    )
+    server = with_status(make_server(), conditions=conditions)
+    (line,) = lines([server], [])
+    assert (line.mark, line.state) == ("failed", "RolloutFailed")
+    assert line.detail == "no such image; the previous version serves"
+    assert summary([server]).startswith("0 of 1 servers ready")
+    assert document([server])["ready"] is False
+
+
+def test_what_is_on_its_way_is_said_in_words() -> None:
+    server = with_status(
+        make_server(), conditions=(condition("Ready", False, "WaitingForSurge", "a moment"),)
+    )
+    (line,) = lines([server], [])
+    assert (line.mark, line.state) == ("busy", "waiting for surge")
 
 
 def test_a_table_is_as_wide_as_it_must_be() -> None:

@@ -11,8 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from toolkeeper.cli.progress import Line, tools, where
-from toolkeeper.resources.conditions import is_true
+from toolkeeper.cli.progress import Line, arrived, tools, where
 from toolkeeper.resources.mcpserver import MCPServer
 
 _MARKS = {"ready": ("●", "green"), "busy": ("◌", "yellow"), "failed": ("✗", "red"), "idle": ("○", "dim")}
@@ -107,7 +106,7 @@ class _Table(_Log):
 
 def summary(servers: Sequence[MCPServer]) -> str:
     """How many are ready, and each server's endpoint and tools."""
-    ready = sum(is_true(each.status.conditions, "Ready") for each in servers)
+    ready = sum(map(arrived, servers))
     width = max((len(each.metadata.name) for each in servers), default=0)
     rows = [f"  {each.metadata.name.ljust(width)}  {where(each)}  {tools(each)}" for each in servers]
     return "\n".join((f"{ready} of {len(servers)} servers ready", *rows))

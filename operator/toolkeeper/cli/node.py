@@ -111,7 +111,11 @@ def enroll_command(
         write_document({"manifest": found.manifest, "command": found.command}, output)
         return
     click.echo(found.manifest, nl=False)
-    click.echo(f"deliver its token with:\n  {found.command}", err=True)
+    click.echo(
+        f"deliver its token to a cluster with:\n  {found.command}\n"
+        "or to an operator without one, as the file that 'toolkeeper describe toolbox' names there",
+        err=True,
+    )
 
 
 def _must_be_a_toolbox(manifest: str) -> None:

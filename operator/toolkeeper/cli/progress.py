@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,17 +41,30 @@ def _line(server: MCPServer, containers: Sequence[Container]) -> Line:
     busy = next((each.progress for each in containers if each.progress), "")
     if busy:
         return Line(name, "busy", busy.split(" ", 1)[0].rstrip(":"), busy.partition(" ")[2])
-    if settled(server) and is_true(status.conditions, "Ready"):
+    if arrived(server):
         return Line(name, "ready", "ready", f"{where(server)}  {tools(server)}")
     stalled = find(status.conditions, "Stalled")
     if stalled is not None and stalled.status == "True":
-        return Line(name, "failed", stalled.reason, stalled.message)
+        meanwhile = "; the previous version serves" if is_true(status.conditions, "Ready") else ""
+        return Line(name, "failed", stalled.reason, stalled.message + meanwhile)
     if not server.spec.running and status.phase == "stopped":
         return Line(name, "idle", "stopped", "")
     ready = find(status.conditions, "Ready")
     if ready is None:
         return Line(name, "busy", "waiting", "")
-    return Line(name, "busy", ready.reason, ready.message)
+    return Line(name, "busy", _in_words(ready.reason), ready.message)
+
+
+def _in_words(reason: str) -> str:
+    """`WaitingForSurge` as the hosts write their states: waiting for surge."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason).lower()
+
+
+def arrived(server: MCPServer) -> bool:
+    """Whether the newest spec serves; a previous version that still does is not that."""
+    ready = find(server.status.conditions, "Ready")
+    serves = ready is not None and ready.status == "True" and ready.reason != "PreviousVersion"
+    return serves and settled(server)
 
 
 def settled(server: MCPServer) -> bool:
@@ -73,12 +87,12 @@ def tools(server: MCPServer, most: int = 6) -> str:
 def document(servers: Sequence[MCPServer]) -> Mapping[str, object]:
     """The result of `up --check -o json`."""
     return {
-        "ready": all(settled(each) and is_true(each.status.conditions, "Ready") for each in servers),
+        "ready": all(map(arrived, servers)),
         "servers": [
             {
                 "name": each.metadata.name,
                 "namespace": each.metadata.namespace,
-                "ready": is_true(each.status.conditions, "Ready"),
+                "ready": arrived(each),
                 "endpoint": each.status.endpoint or None,
                 "transport": each.spec.transport,
                 "tools": list(each.status.tools),

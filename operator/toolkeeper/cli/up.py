@@ -12,14 +12,13 @@ import click
 from toolkeeper.cli.display import Display, display
 from toolkeeper.cli.opening import run
 from toolkeeper.cli.output import output_option, write_document
-from toolkeeper.cli.progress import document, lines, settled
+from toolkeeper.cli.progress import arrived, document, lines
 from toolkeeper.dtma.client import NodeClient
 from toolkeeper.errors import ToolkeeperError
 from toolkeeper.node.choosing import Needs
 from toolkeeper.node.runtime import Runtime
 from toolkeeper.planning.observed import Container
 from toolkeeper.reconcile.ports import Problem
-from toolkeeper.resources.conditions import is_true
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.wiring.cleanup import forget_state, remove_all
 from toolkeeper.wiring.embedded import Choice, embedded
@@ -195,9 +194,7 @@ class Up:
 
     def _all_ready(self) -> bool:
         wanted = [each for each in self.servers if each.spec.running]
-        return bool(self.servers) and all(
-            settled(each) and is_true(each.status.conditions, "Ready") for each in wanted
-        )
+        return bool(self.servers) and all(map(arrived, wanted))
 
     def _say_kept(self) -> None:
         count = "1 server" if len(self.servers) == 1 else f"{len(self.servers)} servers"

@@ -121,7 +121,10 @@ def _doubt(reading: Reading, past: Past, missing: list[Key], rules: Rules) -> li
     if rules.allow_prune:
         return []
     if not reading.manifests and not reading.unseen:
-        return [_kept(rules, f"holds no manifests: nothing is deleted ({total} objects are kept)")]
+        if not total:
+            return [Problem(rules.root, "holds no manifests (*.yaml, *.yml, *.json)")]
+        kept = "1 object is kept" if total == 1 else f"{total} objects are kept"
+        return [_kept(rules, f"holds no manifests: nothing is deleted ({kept})")]
     if missing and past.elsewhere:
         return [
             _kept(rules, f"is another folder than {past.elsewhere}: {count} objects that it lacks are kept")
