@@ -52,7 +52,9 @@ class Twins:
             other = f"{face.twin_of.namespace}/{face.twin_of.name}"
             raise Refused(f"toolbox {other} leads to the same host, and is the older one", reason=SAME_HOST)
         for key, each in self._faces.items():
-            if each.twin_of is None and self._older_twin(key, each) == toolbox:
+            if each.twin_of is not None or not self._is_older_twin(toolbox, key, each):
+                continue
+            if self._older_twin(key, each) == toolbox:
                 each.twin_of = toolbox
                 self.look(key)
 
@@ -66,14 +68,15 @@ class Twins:
         self._faces.pop(toolbox, None)
 
     def _older_twin(self, toolbox: Key, face: _Face) -> Key | None:
-        older = sorted((key for key in self._faces if self._is_older(key, toolbox)), key=str)
-        for key in older:
-            other = self._faces[key]
-            # The agent was started again: until the older one was asked since, they lead to one host as before.
-            unasked = face.twin_of == key and other.seen_at < face.since
-            if face.boot and (other.boot == face.boot or unasked):
-                return key
-        return None
+        twins = (key for key in self._faces if self._is_older_twin(key, toolbox, face))
+        return min(twins, key=str, default=None)
+
+    def _is_older_twin(self, one: Key, toolbox: Key, face: _Face) -> bool:
+        other = self._faces[one]
+        # The agent was started again: until the older one was asked since, they lead to one host as before.
+        unasked = face.twin_of == one and other.seen_at < face.since
+        # The cheap question first: it is asked of every toolbox, whenever one answers.
+        return bool(face.boot) and (other.boot == face.boot or unasked) and self._is_older(one, toolbox)
 
     def _is_older(self, one: Key, other: Key) -> bool:
         return one != other and (self.age(one), one) < (self.age(other), other)
