@@ -70,6 +70,7 @@ async def test_at_rest_nothing_is_written_and_nobody_is_called() -> None:
         assert (len(rig.actions), rig.store._version, len(rig.store.events)) == (actions, version, events)
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_a_thousand_servers_at_rest_cost_no_write_in_ten_minutes() -> None:
     async with Rig().running(*(make_server(f"server-{number:04d}") for number in range(1000))) as rig:

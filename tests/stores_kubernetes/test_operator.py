@@ -162,6 +162,7 @@ async def test_the_standby_does_nothing_until_the_leader_leaves(
             await until(lambda: is_ready(two, 2) and host.epochs == {"tests": 2}, within=30)
 
 
+@pytest.mark.slow
 async def test_servers_at_rest_cost_no_write_but_the_lease(opening: Opening, hand: Hand) -> None:
     """All that recurs within ten minutes recurs here within three seconds: lists, watches, passes.
 
