@@ -156,7 +156,7 @@ def endpoint(runtime: FakeRuntime) -> Iterator[str]:
 def declare(cluster: Cluster, endpoint: str, namespace: str = Release.NAMESPACE) -> None:
     """A toolbox with its token, and one server on it."""
     secret = {"apiVersion": "v1", "kind": "Secret", "stringData": {"token": TOKEN},
-              "metadata": {"name": "here-token", "labels": {"toolkeeper.dev/credential": "true"}}}  # fmt: skip
+              "metadata": {"name": "here-token", "labels": {"toolkeeper.dev/credential": "toolbox"}}}  # fmt: skip
     toolbox = {"apiVersion": "toolkeeper.dev/v1alpha1", "kind": "Toolbox", "metadata": {"name": "here"},
                "spec": {"endpoint": endpoint, "tokenRef": {"name": "here-token", "key": "token"}}}  # fmt: skip
     server = {"apiVersion": "toolkeeper.dev/v1alpha1", "kind": "MCPServer", "metadata": {"name": "time"},

@@ -119,6 +119,26 @@ def _condition(cluster: Cluster, name: str, type: str) -> dict[str, Any]:
     return found
 
 
+def test_no_server_is_given_what_opens_its_host(
+    cluster: Cluster, release: Release, runtime: FakeRuntime, endpoint: str
+) -> None:
+    release.install({"replicas": 1})
+    established(cluster)
+    declare(cluster, endpoint)
+    reference = {"secretKeyRef": {"name": "here-token", "key": "token"}}
+    thief = document(
+        "MCPServer", "thief", toolboxRef="here", image="registry.example/time:1",
+        env=[{"name": "TOKEN", "valueFrom": reference}],
+    )  # fmt: skip
+    cluster.kubectl("-n", NAMESPACE, "apply", "-f", "-", given=thief)
+    resolved = "{.status.conditions[?(@.type=='SecretsResolved')].reason}"
+    with Hands(cluster, NAMESPACE).working():
+        until(lambda: finalizers(cluster) == [FINALIZER])  # the toolbox itself may use it
+        wait = ("wait", "mcpserver/thief", f"--for=jsonpath={resolved}=SecretForToolboxes", "--timeout=30s")
+        cluster.kubectl("-n", NAMESPACE, *wait)
+    assert [each.container.server for each in runtime.containers.values()] == ["time"]
+
+
 def test_kubernetes_own_roles_include_ours(template: Template) -> None:
     roles = {each["metadata"]["name"]: each["metadata"]["labels"] for each in template().of("ClusterRole")}
     assert roles["toolkeeper-admin"]["rbac.authorization.k8s.io/aggregate-to-admin"] == "true"

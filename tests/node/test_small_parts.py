@@ -344,6 +344,6 @@ def test_enrolment_prints_no_token_but_the_way_to_it() -> None:
         "ssh lab sudo head -n1 /var/lib/toolkeeper/node/token | tr -d '\\n' | "
         "kubectl --namespace default create secret generic lab-token --from-file=token=/dev/stdin "
         "--dry-run=client --output=yaml | "
-        "kubectl label --local --filename=- toolkeeper.dev/credential=true --output=yaml | "
+        "kubectl label --local --filename=- toolkeeper.dev/credential=toolbox --output=yaml | "
         "kubectl --namespace default apply --server-side --filename=-"
     )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -20,6 +22,7 @@ class Vault(MemoryStore):
     trouble: Exception | None = None
     hangs = False
     reads = 0
+    labels: Mapping[str, str] = {}
 
     async def secret(self, namespace: str, name: str) -> Secret:
         self.reads += 1
@@ -27,7 +30,8 @@ class Vault(MemoryStore):
             await never()
         if self.trouble is not None:
             raise self.trouble
-        return await super().secret(namespace, name)
+        found = await super().secret(namespace, name)
+        return replace(found, labels=self.labels)
 
 
 class Rig:
@@ -157,3 +161,13 @@ async def test_a_secret_that_nobody_uses_any_more_is_no_longer_read() -> None:
     await asyncio.sleep(2000.0)
     task.cancel()
     assert rig.vault.reads == reads
+
+
+@in_virtual_time
+async def test_no_server_gets_what_opens_a_toolbox() -> None:
+    rig = Rig()
+    rig.vault.labels = {"toolkeeper.dev/credential": "toolbox"}
+    assert await rig.digest() is None
+    assert rig.reason() == "SecretForToolboxes"
+    with pytest.raises(Refused, match="for toolboxes only"):
+        await rig.keyring.values("default", [USE], {})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from toolkeeper.resources.meta import API_VERSION, CREDENTIAL
+from toolkeeper.resources.meta import API_VERSION, CREDENTIAL, FOR_TOOLBOXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def enrol(
     kubectl = ["kubectl", "--namespace", namespace]
     create = [*kubectl, "create", "secret", "generic", secret, "--from-file=token=/dev/stdin"]
     # Only a marked Secret may be used, and a server-side apply leaves no copy of the token in an annotation.
-    mark = ["kubectl", "label", "--local", "--filename=-", f"{CREDENTIAL}=true", "--output=yaml"]
+    mark = ["kubectl", "label", "--local", "--filename=-", f"{CREDENTIAL}={FOR_TOOLBOXES}", "--output=yaml"]
     apply = [*kubectl, "apply", "--server-side", "--filename=-"]
     steps = [[*create, "--dry-run=client", "--output=yaml"], mark, apply]
     return Enrolment(

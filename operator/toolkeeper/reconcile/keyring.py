@@ -17,6 +17,7 @@ from toolkeeper.clock import Clock
 from toolkeeper.errors import NotFound, NotReadyYet, Refused, ToolkeeperError, Unreachable
 from toolkeeper.reconcile.backoff import jittered
 from toolkeeper.reconcile.ports import Secret, Store
+from toolkeeper.resources.meta import CREDENTIAL, FOR_TOOLBOXES
 
 Use = tuple[str, str]
 """(secret, key) within a namespace."""
@@ -185,11 +186,14 @@ class Keyring:
     async def _fetch(self, namespace: str, name: str) -> Secret:
         try:
             async with asyncio.timeout(self._settings.patience):
-                return await self._store.secret(namespace, name)
+                secret = await self._store.secret(namespace, name)
         except TimeoutError as exc:
             raise Unreachable(
                 f"the secret {namespace}/{name} was not read in time", reason="StoreUnreachable"
             ) from exc
+        if secret.labels.get(CREDENTIAL) == FOR_TOOLBOXES:
+            raise Refused(f"the secret {namespace}/{name} is for toolboxes only", reason="SecretForToolboxes")
+        return secret
 
     def _learn(self, namespace: str, name: str, digests: Mapping[str, str], problem: Problem | None) -> None:
         entry = self._entries.get((namespace, name))

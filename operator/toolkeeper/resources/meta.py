@@ -21,6 +21,8 @@ AGENT_TOKEN: Final = f"{GROUP}/agent-token"
 """Label of the Secrets that Toolkeeper made for agents: the name of the AgentConnection."""
 CREDENTIAL: Final = f"{GROUP}/credential"
 """Label `"true"`: resources may use this Secret. Without it, whoever may write an MCPServer could read every Secret."""
+FOR_TOOLBOXES: Final = "toolbox"
+"""Value of that label: only Toolboxes may. What opens a host opens every server on it, so no server may have it."""
 
 DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NO_NUL: Final = r"^[^\x00]*$"

@@ -155,6 +155,7 @@ _TERMINAL: Final = {
     "SameHost": "Delete one of the two Toolboxes, or let spec.allowedNamespaces of one admit the servers of both.",
     "SecretInvalid": "Store the secret as UTF-8 text below 1 MiB, under a plain name.",
     "SecretMissing": "Create the Secret with the key that the message names.",
+    "SecretForToolboxes": "Name another Secret; who has this one can do to the toolbox whatever the operator can.",
     "SecretNotMarked": "Label the Secret toolkeeper.dev/credential=true if it may be used here.",
     "SecretRefused": "Label the Secret toolkeeper.dev/credential=true if it may be used here.",
     "SecretUnreadable": "Repair the file that declares the secret; its values are kept nowhere else.",

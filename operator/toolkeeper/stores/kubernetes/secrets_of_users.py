@@ -7,7 +7,7 @@ import binascii
 
 from toolkeeper.errors import NotFound, Refused
 from toolkeeper.reconcile.ports import Secret
-from toolkeeper.resources.meta import CREDENTIAL
+from toolkeeper.resources.meta import CREDENTIAL, FOR_TOOLBOXES
 from toolkeeper.stores.kubernetes.answers import Json
 from toolkeeper.stores.kubernetes.api import Api
 
@@ -21,7 +21,7 @@ async def read(api: Api, namespace: str, name: str) -> Secret:
             f"there is no secret {namespace}/{name}: create it and label it {CREDENTIAL}=true"
         ) from exc
     labels = document.get("metadata", {}).get("labels") or {}
-    if labels.get(CREDENTIAL) != "true":
+    if labels.get(CREDENTIAL) not in ("true", FOR_TOOLBOXES):
         raise Refused(
             f"the secret {namespace}/{name} is not marked for use: "
             f"kubectl -n {namespace} label secret {name} {CREDENTIAL}=true",
