@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from toolkeeper.cli.display import summary
 from toolkeeper.cli.output import age, table
-from toolkeeper.cli.progress import document, lines
+from toolkeeper.cli.progress import document, hopeless, lines
 from toolkeeper.clock import SystemClock
 from toolkeeper.resources.conditions import condition
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
@@ -61,6 +63,27 @@ def test_a_version_that_failed_is_not_ready_because_the_one_before_still_serves(
     assert line.detail == "no such image; the previous version serves"
     assert summary([server]).startswith("0 of 1 servers ready")
     assert document([server])["ready"] is False
+
+
+def test_nobody_waits_for_servers_that_wait_for_somebody() -> None:
+    there = with_status(make_server("there"), conditions=(condition("Ready", True, "Available"),))
+    stalled = with_status(
+        make_server("stalled"),
+        conditions=(condition("Ready", False, "ImageNotFound"), condition("Stalled", True, "ImageNotFound")),
+    )
+    starting = with_status(make_server("starting"), conditions=(condition("Ready", False, "Starting"),))
+    assert hopeless([there, stalled])
+    assert not hopeless([there, stalled, starting])
+    assert not hopeless([there])
+    assert not hopeless([])
+
+
+def test_the_summary_says_why_a_server_is_not_ready() -> None:
+    stalled = condition("Stalled", True, "ImageNotFound", "no such image")
+    server = with_status(make_server(), conditions=(condition("Ready", False, "ImageNotFound"), stalled))
+    assert "ImageNotFound  no such image" in summary([server])
+    (told,) = json.loads(json.dumps(document([server])))["servers"]
+    assert (told["state"], told["message"]) == ("ImageNotFound", "no such image")
 
 
 def test_what_is_on_its_way_is_said_in_words() -> None:

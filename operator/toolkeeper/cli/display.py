@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from toolkeeper.cli.progress import Line, arrived, tools, where
+from toolkeeper.cli.progress import Line, arrived, lines, tools, where
 from toolkeeper.resources.mcpserver import MCPServer
 
 _MARKS = {"ready": ("●", "green"), "busy": ("◌", "yellow"), "failed": ("✗", "red"), "idle": ("○", "dim")}
@@ -105,8 +105,12 @@ class _Table(_Log):
 
 
 def summary(servers: Sequence[MCPServer]) -> str:
-    """How many are ready, and each server's endpoint and tools."""
+    """How many are ready, and each server's endpoint and tools, or what it waits for."""
     ready = sum(map(arrived, servers))
     width = max((len(each.metadata.name) for each in servers), default=0)
-    rows = [f"  {each.metadata.name.ljust(width)}  {where(each)}  {tools(each)}" for each in servers]
+    told = [
+        f"{where(each)}  {tools(each)}" if arrived(each) else f"{line.state}  {line.detail}".rstrip()
+        for each, line in zip(servers, lines(servers, ()), strict=True)
+    ]
+    rows = [f"  {each.metadata.name.ljust(width)}  {text}" for each, text in zip(servers, told, strict=True)]
     return "\n".join((f"{ready} of {len(servers)} servers ready", *rows))

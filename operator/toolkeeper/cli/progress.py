@@ -67,6 +67,14 @@ def arrived(server: MCPServer) -> bool:
     return serves and settled(server)
 
 
+def hopeless(servers: Sequence[MCPServer]) -> bool:
+    """Whether nothing more will arrive before somebody acts: each one has, or is stalled, and one is."""
+    waiting = [each for each in servers if not arrived(each)]
+    return bool(waiting) and all(
+        settled(each) and is_true(each.status.conditions, "Stalled") for each in waiting
+    )
+
+
 def settled(server: MCPServer) -> bool:
     """Whether status speaks of the newest spec."""
     return server.status.observed_generation == server.metadata.generation
@@ -93,6 +101,8 @@ def document(servers: Sequence[MCPServer]) -> Mapping[str, object]:
                 "name": each.metadata.name,
                 "namespace": each.metadata.namespace,
                 "ready": arrived(each),
+                "state": _line(each, ()).state,
+                "message": "" if arrived(each) else _line(each, ()).detail,
                 "endpoint": each.status.endpoint or None,
                 "transport": each.spec.transport,
                 "tools": list(each.status.tools),

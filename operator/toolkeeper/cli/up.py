@@ -12,7 +12,7 @@ import click
 from toolkeeper.cli.display import Display, display
 from toolkeeper.cli.opening import run
 from toolkeeper.cli.output import output_option, write_document
-from toolkeeper.cli.progress import arrived, document, lines
+from toolkeeper.cli.progress import arrived, document, hopeless, lines
 from toolkeeper.dtma.client import NodeClient
 from toolkeeper.errors import ToolkeeperError
 from toolkeeper.node.choosing import Needs
@@ -34,6 +34,8 @@ Examples:
   toolkeeper up manifests/ --runtime process --keep
 """
 LOOK_SECONDS = 0.25
+STALLED_SECONDS = 20.0
+"""How long --check waits for servers that wait for somebody to act: one that crashes may only wait for another."""
 
 
 @click.command("up", epilog=EPILOG)
@@ -51,7 +53,7 @@ LOOK_SECONDS = 0.25
     default=300.0,
     show_default=True,
     type=click.FloatRange(1, 86400),
-    help="Seconds until --check gives up.",
+    help="Seconds until --check gives up; sooner if all that is missing needs somebody to act.",
 )
 @click.option(
     "--port", default=30000, show_default=True, type=click.IntRange(0, 65535),
@@ -167,10 +169,16 @@ class Up:
         """Show what changes; with --check, until all is ready (True) or patience is over (False)."""
         loop = asyncio.get_running_loop()
         until = None if self._patience is None else loop.time() + self._patience
+        last_hope = loop.time()
         with self._shown:
             while True:
                 problems = await self._look(store, client)
-                if until is not None and (loop.time() > until or self._all_ready()) and self.servers:
+                if not hopeless([each for each in self.servers if each.spec.running]):
+                    last_hope = loop.time()
+                over = until is not None and (
+                    loop.time() > until or loop.time() > last_hope + STALLED_SECONDS
+                )
+                if until is not None and (over or self._all_ready()) and self.servers:
                     self._shown.finish(self.servers)
                     return self._all_ready() and not problems
                 if until is not None and not self.servers:
