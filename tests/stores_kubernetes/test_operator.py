@@ -138,7 +138,7 @@ async def test_at_rest_the_operator_writes_nothing_but_its_lease(
         await hand.put(toolbox())
         await hand.put(server())
         await until(lambda: is_ready(store, 1))
-        await asyncio.sleep(1.5)  # the status of the toolbox follows
+        await until(lambda: is_all_told(store, 1, toolbox().key))
         before = [(await hand.get(each))["metadata"]["resourceVersion"] for each in (TIME, toolbox().key)]
         await asyncio.sleep(3)
         after = [(await hand.get(each))["metadata"]["resourceVersion"] for each in (TIME, toolbox().key)]
@@ -175,7 +175,7 @@ async def test_servers_at_rest_cost_no_write_but_the_lease(opening: Opening, han
         await hand.put(toolbox("here"))
         for number in range(count):
             await hand.put(server(f"server-{number:04d}"))
-        await until(lambda: is_all_told(store, count), within=120)
+        await until(lambda: is_all_told(store, count, toolbox("here").key), within=120)
         before, lists = dict(store.api.sent), store.api.sent["GET"]
         await asyncio.sleep(3)
         sent = {method: count - before.get(method, 0) for method, count in store.api.sent.items()}
@@ -185,7 +185,7 @@ async def test_servers_at_rest_cost_no_write_but_the_lease(opening: Opening, han
         assert sent["PUT"] <= 2  # the lease is renewed every two seconds
 
 
-def is_all_told(store: KubernetesStore, count: int) -> bool:
+def is_all_told(store: KubernetesStore, count: int, box: Key) -> bool:
     """Whether so many servers are Ready, and nothing is left to be said about them or their toolbox."""
-    box = store.believed(Key("Toolbox", "default", "here"))
-    return isinstance(box, Toolbox) and box.status.ready == count and store.is_quiet()
+    told = store.believed(box)
+    return isinstance(told, Toolbox) and told.status.ready == count and store.is_quiet()

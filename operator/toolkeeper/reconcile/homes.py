@@ -41,7 +41,7 @@ class Home:
     refusals: dict[Key, tuple[str, str, str, float]] = field(default_factory=dict)
     """Server → (hash, reason, message, until): what it would not accept."""
     unsaid: dict[Key, float] = field(default_factory=dict)
-    """Server (or the toolbox) whose status tells less than is known, for it is only progress → since when."""
+    """Server (or the toolbox) whose status tells less than is known, for it is only progress → until when."""
     residents: frozenset[Key] = frozenset()
     """Servers that it was last seen with."""
     facts: tuple[object, ...] = ()

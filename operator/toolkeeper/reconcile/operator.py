@@ -51,7 +51,7 @@ class OperatorSettings:
     """Between passes over a toolbox of which nothing is heard, and between listings of a quiet store."""
     doubt: float = 20.0
     """Between listings while the last one did not show everything."""
-    pace: float = 0.25
+    pace: float = 0.5
     """Between listings of a store that changes all the time, at most; quick ones follow each other more closely."""
     passes: int = 64
     """At a time; a pass mostly waits for others."""

@@ -31,8 +31,9 @@ from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, Key
 from toolkeeper.resources.toolbox import Toolbox
 
-LINGER_SECONDS = 0.5
-"""How long a status may wait that tells only how far something has come: most often it has come further by then."""
+LINGER_SECONDS = {"MCPServer": 0.5, "Toolbox": 2.0}
+"""How long a status may wait that tells only how far something has come: most often it has come further by then. That
+of a toolbox sums up what its servers said at once, so nobody waits for it."""
 REFUSAL_SECONDS = 300.0
 """How long a toolbox's refusal of a container is believed before it is asked again."""
 
@@ -126,13 +127,13 @@ class ToolboxPass:
         if decision.toolbox is not None:
             changed.append(decision.toolbox)
         for each in changed:
-            since = before.get(each.key, now)
-            if each.key in told or now - since >= LINGER_SECONDS or not is_progress(old[each.key], each):
+            until = before.get(each.key, now + LINGER_SECONDS[each.kind])
+            if each.key in told or now >= until or not is_progress(old[each.key], each):
                 urgent[each.key] = each
             else:
-                home.unsaid[each.key] = since
+                home.unsaid[each.key] = until
         if home.unsaid:
-            notes.again_after = max(SHORTEST_WAKE, min(home.unsaid.values()) + LINGER_SECONDS - now)
+            notes.again_after = max(SHORTEST_WAKE, min(home.unsaid.values()) - now)
         return urgent
 
     async def _write(
