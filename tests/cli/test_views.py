@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 
 from toolkeeper.cli.views import describe
-from toolkeeper.planning.history import record
+from toolkeeper.planning.history import extended, record
 from toolkeeper.resources.conditions import Condition
 from toolkeeper.resources.mcpserver import MCPServer, RolloutRecord
 from toolkeeper.resources.meta import RESTARTED_AT
@@ -23,8 +23,11 @@ def _ended(server: MCPServer, spec_hash: str, outcome: str, minutes: int) -> Rol
 
 
 def _described(server: MCPServer, *history: RolloutRecord, running: str, wanted: str) -> str:
+    numbered: tuple[RolloutRecord, ...] = ()
+    for each in history:
+        numbered = extended(numbered, each)
     status = server.status.model_copy(
-        update={"history": history, "running_hash": running, "wanted_hash": wanted}
+        update={"history": numbered, "running_hash": running, "wanted_hash": wanted}
     )
     return describe(server.model_copy(update={"status": status}), (), NOW, remedy)
 

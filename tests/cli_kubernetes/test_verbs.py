@@ -49,10 +49,11 @@ def test_a_restart_is_the_annotation_that_kubectl_would_set(terminal: Terminal) 
     assert terminal.spec() == before
 
 
-def test_a_rollback_brings_the_whole_spec_of_then(terminal: Terminal) -> None:
+@pytest.mark.parametrize("named", [(), ("--to", "7")])
+def test_a_rollback_brings_the_whole_spec_of_then(terminal: Terminal, named: tuple[str, ...]) -> None:
     terminal.declare(server(image="time:1"))
     then = terminal.spec()
-    record = {"hash": "v1:sha256:" + "a" * 64, "outcome": "Succeeded", "spec": then}
+    record = {"revision": 7, "hash": "v1:sha256:" + "a" * 64, "outcome": "Succeeded", "spec": then}
     status = {"phase": "error", "history": [record], "wantedHash": "v1:sha256:" + "b" * 64}
     with terminal.cluster.client() as client:
         patch = {"spec": {"image": "time:2", "args": ["--broken"]}}
@@ -62,7 +63,10 @@ def test_a_rollback_brings_the_whole_spec_of_then(terminal: Terminal) -> None:
             f"{documents.path(TIME)}/status", content=json.dumps({"status": status}), headers=headers
         )
         assert answer.is_success, answer.text
-    terminal.said("rollback", "time")
+    unknown = terminal("rollback", "time", "--to", "1")
+    assert unknown.exit_code == 1
+    assert "revision 1 is not in the history (it has 7)" in unknown.output
+    terminal.said("rollback", "time", *named)
     assert terminal.spec() == then
 
 

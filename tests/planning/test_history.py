@@ -32,3 +32,16 @@ def test_failures_never_push_out_the_version_that_works() -> None:
 def test_without_news_it_stays_the_same() -> None:
     history = (_record("a"),)
     assert extended(history, None) is history
+
+
+def test_a_revision_keeps_its_number_when_older_ones_have_gone() -> None:
+    history: tuple[RolloutRecord, ...] = ()
+    for name in "abcdefg":
+        history = extended(history, _record(name, good=name == "a"))
+    assert [(each.hash, each.revision) for each in history] == [
+        ("a", 1),
+        ("d", 4),
+        ("e", 5),
+        ("f", 6),
+        ("g", 7),
+    ]

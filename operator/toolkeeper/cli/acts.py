@@ -91,10 +91,12 @@ def resume_command(what: tuple[str, ...], namespace: str, output: str, place: Pl
     run(_act(place, one(what, namespace), "pause", lambda _: "false", "is no longer paused", output))
 
 
-@click.option("--to", "number", type=click.IntRange(1), help="Number in the history that `describe` shows.")
-def _rollback(what: tuple[str, ...], namespace: str, output: str, place: Place, number: int | None) -> None:
+@click.option(
+    "--to", "revision", type=click.IntRange(1), help="Revision in the history that `describe` shows."
+)
+def _rollback(what: tuple[str, ...], namespace: str, output: str, place: Place, revision: int | None) -> None:
     def earlier(resource: Resource) -> str:
-        return json.dumps(_earlier(resource, number))
+        return json.dumps(_earlier(resource, revision))
 
     run(_act(place, one(what, namespace), "rollback", earlier, "returns to an earlier version", output))
 
@@ -106,14 +108,18 @@ rollback_command = _verb(
 )(_rollback)
 
 
-def _earlier(resource: Resource, number: int | None) -> dict[str, object]:
+def _earlier(resource: Resource, revision: int | None) -> dict[str, object]:
     if not isinstance(resource, MCPServer):
         raise Invalid("only servers have a history")
     history = resource.status.history
-    if number is not None:
-        if number > len(history):
-            raise Invalid(f"the history has {len(history)} entries; `describe` lists them")
-        return history[number - 1].spec
+    if revision is not None:
+        kept = {each.revision: each.spec for each in history}
+        if revision not in kept:
+            there = ", ".join(map(str, kept)) or "none"
+            raise Invalid(
+                f"revision {revision} is not in the history (it has {there}); `describe` lists them"
+            )
+        return kept[revision]
     worked = [
         each for each in history if each.outcome == "Succeeded" and each.hash != resource.status.wanted_hash
     ]

@@ -198,14 +198,20 @@ def _history(history: Sequence[RolloutRecord], now: datetime) -> str:
     """The rollouts, newest first, each with what it changed of the version that served before it."""
     rows: list[tuple[str, ...]] = []
     served: RolloutRecord | None = None
-    for index, each in enumerate(history, start=1):
+    for each in history:
         edited = ""
         if served is not None and served.hash != each.hash:
             edited = difference(served, each.spec, each.restart)
-        row = (f"{index}", age(each.finished_at, now), each.outcome, each.image or "-", each.reason or "-")
+        row = (
+            f"{each.revision}",
+            age(each.finished_at, now),
+            each.outcome,
+            each.image or "-",
+            each.reason or "-",
+        )
         rows.append((*row, edited or "-"))
         served = each if each.outcome == "Succeeded" else served
-    return table(("NO", "AGE", "OUTCOME", "SOURCE", "REASON", "CHANGE"), reversed(rows))
+    return table(("REVISION", "AGE", "OUTCOME", "SOURCE", "REASON", "CHANGE"), reversed(rows))
 
 
 def _edited(server: MCPServer) -> str:

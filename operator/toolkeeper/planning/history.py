@@ -43,7 +43,8 @@ def extended(history: tuple[RolloutRecord, ...], latest: RolloutRecord | None) -
     """The history with one more record, and the oldest dropped; but never the last one that succeeded."""
     if latest is None:
         return history
-    longer = (*history, latest)
+    revision = history[-1].revision + 1 if history else 1
+    longer = (*history, latest.model_copy(update={"revision": revision}))
     kept, dropped = longer[-KEPT:], longer[:-KEPT]
     if any(each.outcome == "Succeeded" for each in kept):
         return kept

@@ -418,6 +418,8 @@ Phase = Literal["active", "stopped", "starting", "error", "unknown"]
 class RolloutRecord(Lenient):
     """One finished or failed rollout; the spec is whole, because rollback needs it."""
 
+    revision: int = 0
+    """Number of the rollout, counted from 1 and given once: `toolkeeper rollback --to` takes it."""
     hash: Observed
     """Hash of the rendered spec."""
     outcome: Literal["Succeeded", "RolledBack", "Failed"]
