@@ -1,6 +1,6 @@
 """The pass over one toolbox: gather what is wanted, decide, write it down, act, and leave the rest to the next look.
 
-World ─► decide ─► Decision ─► statuses ─► finalizers ─► calls ─► events
+World ─► decide ─► Decision ─► finalizers ─► statuses ─► calls ─► events
                                (memory first: what could not be written is not done)
 """
 
@@ -143,16 +143,22 @@ class ToolboxPass:
         decision: Decision,
         notes: _Notes,
     ) -> None:
-        """Every status that changes; and of every server that is acted upon, so that acting on an old version fails."""
+        """Every status that changes; and of every server that is acted upon, so that acting on an old version fails.
+
+        What is to be held is held first: an object costs its store less as long as it has no status.
+        """
         acted_upon = {step.server for step in decision.plan.steps}
         notes.servers = {each.server.key: each.server for each in world.servers}
-        written: list[Resource] = list(changing.values())
-        written += [
-            server for key, server in notes.servers.items() if key in acted_upon and key not in changing
-        ]
-        await _each(self._write_status(each, notes) for each in written)
-        held = _with_containers(world, decision)
-        await _each(self._hold(key, notes) for key in held if key not in notes.dropped)
+        await _each(self._hold(key, notes) for key in _with_containers(world, decision))
+        written = dict[Key, Resource](changing)
+        written |= {
+            key: server for key, server in notes.servers.items() if key in acted_upon and key not in changing
+        }
+        await _each(
+            self._write_status(_over(notes.servers.get(key), each), notes)
+            for key, each in written.items()
+            if key not in notes.dropped
+        )
         await _each(self._release(key, notes) for key in decision.released if key not in notes.dropped)
 
     async def _write_status(self, resource: Resource, notes: _Notes) -> None:
@@ -315,6 +321,11 @@ def _with_containers(world: World, decision: Decision) -> set[Key]:
     there = world.observation.containers if isinstance(world.observation, Snapshot) else ()
     adopted = {Key("MCPServer", each.namespace, each.server) for each in there}
     return created | (adopted & {each.server.key for each in world.servers})
+
+
+def _over(held: MCPServer | None, resource: Resource) -> Resource:
+    """What is to be written, over the version that it has since it is held."""
+    return resource if held is None else resource.model_copy(update={"metadata": held.metadata})
 
 
 async def _each(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
