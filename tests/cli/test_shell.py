@@ -45,6 +45,13 @@ def test_a_plan_of_a_manifest_names_the_container_and_the_cause_and_changes_noth
     assert json.loads(toolkeeper("get", "servers", "-o", "json").output)["items"] == []
 
 
+def test_a_plan_takes_a_manifest_without_a_namespace_for_one_of_the_namespace_it_is_given(
+    toolkeeper: Run, manifest: Callable[..., str]
+) -> None:
+    planned = toolkeeper("plan", "-n", "team-a", "-f", manifest())
+    assert "team-a/time is placed nowhere: ToolboxNotFound" in planned.output
+
+
 def test_a_plan_that_cannot_see_a_toolbox_says_so_and_fails(toolkeeper: Run, tmp_path: Path) -> None:
     toolbox = tmp_path / "toolbox.yaml"
     toolbox.write_text(

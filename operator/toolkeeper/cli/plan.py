@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from toolkeeper.cli.manifests import read, refuse
-from toolkeeper.cli.opening import run, store_options
+from toolkeeper.cli.opening import namespace_option, run, store_options
 from toolkeeper.cli.output import output_option, write_document
 from toolkeeper.reconcile.ports import Resource
 from toolkeeper.wiring.places import Place
@@ -27,13 +27,28 @@ Examples:
     help="As if these manifests had been applied: a file, a directory, or -.",
 )  # fmt: skip
 @click.option("--allow-prune", is_flag=True, help="As with the operator's option.")
+@namespace_option
 @output_option()
 @store_options
-def plan_command(files: tuple[Path, ...], allow_prune: bool, output: str, place: Place) -> None:
-    """Print what would happen, and change nothing. Exits 1 when a toolbox could not be seen."""
+def plan_command(
+    files: tuple[Path, ...], allow_prune: bool, namespace: str, output: str, place: Place
+) -> None:
+    """Print what would happen, and change nothing. Exits 1 when a toolbox could not be seen.
+
+    -n is for manifests that name no namespace.
+    """
     manifests = read(files)
     refuse(manifests)
-    run(_plan(place, manifests.resources, allow_prune, output))
+    wanted = tuple(_within(namespace, each) for each in manifests.resources)
+    run(_plan(place, wanted, allow_prune, output))
+
+
+def _within(namespace: str, resource: Resource) -> Resource:
+    if "namespace" in resource.metadata.model_fields_set:
+        return resource
+    return resource.model_copy(
+        update={"metadata": resource.metadata.model_copy(update={"namespace": namespace})}
+    )
 
 
 async def _plan(place: Place, wanted: tuple[Resource, ...], allow_prune: bool, output: str) -> None:
