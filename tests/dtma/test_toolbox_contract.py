@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -64,9 +65,10 @@ class TestTheNodeWithDocker(ToolboxContract):
 
     @pytest.fixture
     async def stage(self, tmp_path: Path, base_python: str) -> AsyncIterator[Stage]:
+        run = Path(f"/run/toolkeeper-contract-{os.getpid()}")
         settings = NodeSettings(
             state_dir=tmp_path / "state",
-            run_dir=Path(f"/run/toolkeeper-contract-{os.getpid()}"),
+            run_dir=run,
             port=0,
             runtime="docker",
             tls="on",
@@ -93,4 +95,6 @@ class TestTheNodeWithDocker(ToolboxContract):
             for name, seen in (await runtime.look()).containers.items():
                 if seen.container.installation == installation:
                     await runtime.remove(name, 0)
+            await runtime.leave(installation)
             await client.aclose()
+        shutil.rmtree(run, ignore_errors=True)
