@@ -24,7 +24,8 @@ from toolkeeper.resources.meta import Key
 from toolkeeper.stores.directory import DirectoryStore
 from toolkeeper.stores.kubernetes.owners import managed_by
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import Kept, Scope, inner, opened
+from toolkeeper.wiring.sources import Kept, Scope
+from toolkeeper.wiring.stores import inner, opened
 
 
 def _verb(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:

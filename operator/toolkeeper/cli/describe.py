@@ -20,7 +20,8 @@ from toolkeeper.resources.reasons import remedy
 from toolkeeper.stores.journal import Recorded
 from toolkeeper.stores.overrides import PATCHES, Override
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import Scope, Source, declaration, opened, overrides
+from toolkeeper.wiring.sources import Scope, Source
+from toolkeeper.wiring.stores import declaration, opened, overrides
 
 EPILOG = """\b
 Examples:

@@ -11,7 +11,8 @@ from toolkeeper.cli.selecting import missing, one
 from toolkeeper.clock import SystemClock
 from toolkeeper.resources.meta import Key
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import Scope, opened
+from toolkeeper.wiring.sources import Scope
+from toolkeeper.wiring.stores import opened
 
 EPILOG = """\b
 Examples:

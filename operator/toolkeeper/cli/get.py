@@ -18,7 +18,8 @@ from toolkeeper.reconcile.ports import Listing, Resource
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores.declared import Declared
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import Scope, Source, declarations, opened
+from toolkeeper.wiring.sources import Scope, Source
+from toolkeeper.wiring.stores import declarations, opened
 
 EPILOG = """\b
 Examples:

@@ -10,7 +10,8 @@ from toolkeeper.errors import NotFound
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 from toolkeeper.wiring.places import Place
-from toolkeeper.wiring.stores import Scope, opened, toolbox_client
+from toolkeeper.wiring.sources import Scope
+from toolkeeper.wiring.stores import opened, toolbox_client
 
 EPILOG = """\b
 Examples:

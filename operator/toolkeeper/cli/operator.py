@@ -10,7 +10,8 @@ from toolkeeper.cli.git import git_options
 from toolkeeper.cli.opening import run, store_options
 from toolkeeper.telemetry.logs import Format, Level
 from toolkeeper.wiring.git import GitOptions
-from toolkeeper.wiring.loop import LoopOptions, run_operator
+from toolkeeper.wiring.loop import run_operator
+from toolkeeper.wiring.options import LoopOptions
 from toolkeeper.wiring.places import Place
 
 EPILOG = """\b

@@ -22,10 +22,12 @@ from toolkeeper.reconcile.ports import Problem
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.wiring.cleanup import forget_state, remove_all
 from toolkeeper.wiring.embedded import Choice, embedded
-from toolkeeper.wiring.loop import LoopOptions, log_of, operator_of
+from toolkeeper.wiring.loop import operator_of
+from toolkeeper.wiring.options import LoopOptions, log_of
 from toolkeeper.wiring.places import Place, forget, place_of, remember
 from toolkeeper.wiring.sole import sole
-from toolkeeper.wiring.stores import Source, opened
+from toolkeeper.wiring.sources import Source
+from toolkeeper.wiring.stores import opened
 
 EPILOG = """\b
 Examples:

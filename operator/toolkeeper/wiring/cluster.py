@@ -29,7 +29,7 @@ from toolkeeper.stores.kubernetes.store import KubernetesStore
 from toolkeeper.telemetry.actions import Logged
 from toolkeeper.telemetry.logs import Log, listen_to_libraries
 from toolkeeper.telemetry.metrics import OperatorMetrics
-from toolkeeper.wiring.loop import LoopOptions, log_of
+from toolkeeper.wiring.options import LoopOptions, log_of
 from toolkeeper.wiring.places import ClusterChoice
 from toolkeeper.wiring.port import Vitals, heartbeat, serving
 

@@ -7,8 +7,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -22,25 +21,14 @@ from toolkeeper.stores import journal
 from toolkeeper.stores.directory import DirectoryStore
 from toolkeeper.stores.lease import FileLease
 from toolkeeper.telemetry.actions import Action, Logged
-from toolkeeper.telemetry.logs import Format, Level, Log, Silent, configured
+from toolkeeper.telemetry.logs import Log
 from toolkeeper.telemetry.metrics import OperatorMetrics
-from toolkeeper.wiring.git import GitOptions, following
+from toolkeeper.wiring.git import following
+from toolkeeper.wiring.options import LoopOptions, log_of
 from toolkeeper.wiring.places import Place, digest_key, forget, git_cache, remember
 from toolkeeper.wiring.port import heartbeat, serving
-from toolkeeper.wiring.stores import Source, connector, here, inner, opened
-
-
-@dataclass(frozen=True, slots=True)
-class LoopOptions:
-    """What can be said about an operator on the command line."""
-
-    allow_prune: bool = False
-    health: str | None = None
-    """`host:port` of /healthz, /readyz and /metrics."""
-    log_format: Format = "console"
-    log_level: Level | Literal["silent"] = "info"
-    git: GitOptions | None = None
-    """What the directory is pulled from."""
+from toolkeeper.wiring.sources import Source
+from toolkeeper.wiring.stores import connector, here, inner, opened
 
 
 async def run_operator(place: Place, options: LoopOptions) -> None:
@@ -132,16 +120,6 @@ async def operator_of(
                 log=log,
             ),
         )
-
-
-def log_of(options: LoopOptions, installation: str = "") -> Log:
-    """The log that was asked for, with the installation's name in every record once it is known."""
-    if options.log_level == "silent":
-        return Silent()
-    bound = {"installation": installation} if installation else {}
-    return configured(
-        format=options.log_format, level=options.log_level, stream=None, program="operator", **bound
-    )
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from toolkeeper.dtma.dialled import Dialled
 from toolkeeper.errors import Invalid, NotFound
@@ -16,19 +15,7 @@ from toolkeeper.stores.local import WithLocalToolbox
 from toolkeeper.stores.overrides import Override
 from toolkeeper.stores.sqlite import SqliteStore
 from toolkeeper.wiring.places import LocalNode, Place, digest_key, git_cache, local_node
-
-if TYPE_CHECKING:
-    from toolkeeper.stores.kubernetes.visit import Visit
-
-Kept = DirectoryStore | SqliteStore
-Source: TypeAlias = "WithLocalToolbox | Kept | Visit"
-
-
-class Scope(NamedTuple):
-    """What of a cluster a command looks at; none: all. Other stores show everything."""
-
-    namespaces: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
+from toolkeeper.wiring.sources import Kept, Scope, Source
 
 
 @asynccontextmanager

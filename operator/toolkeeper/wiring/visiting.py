@@ -9,7 +9,7 @@ from toolkeeper.errors import NotFound
 from toolkeeper.stores.kubernetes import access
 from toolkeeper.stores.kubernetes.visit import Visit
 from toolkeeper.wiring.places import ClusterChoice
-from toolkeeper.wiring.stores import Scope, Source
+from toolkeeper.wiring.sources import Scope, Source
 
 NO_KEY = bytes(32)
 """Where no operator ran, nothing was digested."""
