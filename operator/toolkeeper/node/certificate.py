@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from toolkeeper.dtma.pinning import fingerprint
 from toolkeeper.errors import Invalid
+from toolkeeper.node.private_files import replace_file
 
 
 def ensure_certificate(directory: Path, names: Iterable[str], now: datetime) -> tuple[Path, Path]:
@@ -21,8 +21,8 @@ def ensure_certificate(directory: Path, names: Iterable[str], now: datetime) -> 
         from toolkeeper.node.certificate_making import make_certificate  # noqa: PLC0415 - as above
 
         made, secret = make_certificate([*names, socket.gethostname(), "localhost", "127.0.0.1", "::1"], now)
-        _write(key, secret)
-        _write(certificate, made)
+        replace_file(key, secret)
+        replace_file(certificate, made)
     return certificate, key
 
 
@@ -37,11 +37,3 @@ def fingerprint_of(certificate: Path) -> str:
 def _first(pem: str) -> str:
     end = "-----END CERTIFICATE-----"
     return pem[: pem.index(end) + len(end)].strip()
-
-
-def _write(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    fresh.replace(path)

@@ -20,6 +20,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from pydantic import TypeAdapter, ValidationError
 
 from toolkeeper.errors import ToolkeeperError
+from toolkeeper.node.private_files import replace_file
 from toolkeeper.node.process.launch import Launch, Turns
 
 _LAUNCH = TypeAdapter(Launch)
@@ -71,13 +72,13 @@ class Folder:
         if launch.transport == "stdio" and not self.input.exists():
             os.mkfifo(self.input, 0o600)
         self.note(Turns(since=launch.created))
-        _write(self.path / "launch", self._seal.close(_LAUNCH.dump_json(launch)))
+        replace_file(self.path / "launch", self._seal.close(_LAUNCH.dump_json(launch)))
 
     def place(self, number: int, content: str) -> Path:
         """Keep a small file there; where it is."""
         path = self.path / "files" / str(number)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(path, content.encode())
+        replace_file(path, content.encode())
         return path
 
     def launch(self) -> Launch:
@@ -96,7 +97,7 @@ class Folder:
 
     def note(self, turns: Turns) -> None:
         """On disk when this returns."""
-        _write(self.path / "turns.json", _TURNS.dump_json(turns))
+        replace_file(self.path / "turns.json", _TURNS.dump_json(turns))
 
     def remove(self) -> None:
         """Everything. The launch goes first: half a folder is no server."""
@@ -151,15 +152,6 @@ class Folder:
         while (path := self.path / f"log.{number}").exists():
             yield path
             number += 1
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file at once, mode 0600."""
-    fresh = path.with_name(f"{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    fresh.replace(path)
 
 
 def _end_of(path: Path, lines: int) -> list[str]:
