@@ -16,7 +16,7 @@ from toolkeeper.cli.views import listing
 from toolkeeper.clock import SystemClock
 from toolkeeper.reconcile.ports import Listing, Resource
 from toolkeeper.resources.meta import Key
-from toolkeeper.stores.declared import Declared
+from toolkeeper.stores.declared import Declared, short
 from toolkeeper.wiring.places import Place
 from toolkeeper.wiring.sources import Scope, Source
 from toolkeeper.wiring.stores import declarations, opened
@@ -150,7 +150,7 @@ def _print(resources: Sequence[Resource], asked: Asked, sources: Sources, *, mor
             SystemClock().now(),
             wide=asked.output == "wide",
             namespaces=asked.namespace is None,
-            commits={key: each.revision[:7] for key, each in sources.of.items() if each.revision},
+            commits={key: short(each.revision) for key, each in sources.of.items() if each.revision},
         )
         text = table(columns, rows)
         click.echo("\n".join(text.splitlines()[1:]) if more else text)

@@ -150,8 +150,7 @@ def _tell_of_doubts(writer: Writer, reading: Reading, rows: dict[Key, _Row], rev
     for key, row in rows.items():
         problems = doubtful[row.path].contents.problems if row.path in doubtful else ()
         why = next((each for each in problems if each.key in {None, key}), None)
-        before = where(writer.connection, key)
-        if why is not None and before is not None:
+        if why is not None and (before := where(writer.connection, key)) is not None:
             kept = f"what {short(before.revision)} says stays in force"
             said = f"{short(revision)} is not taken, {kept}: {why.source}: {why.message}"
             _tell(writer, Event(key, "Warning", "NotSynced", said), again=False)
