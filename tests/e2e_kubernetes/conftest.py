@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from e2e.rig import build_tiny
 from e2e_kubernetes.rig import Rig
 from services.apiserver import ADMIN, ApiServer
 from stores_kubernetes.conftest import Cluster, prepare
+from stores_kubernetes.door import Door
 
 NUMBERS = count(1)
 
@@ -79,3 +81,12 @@ async def rig(enrolled: Rig) -> AsyncIterator[Rig]:
         all=True, filters={"label": f"toolkeeper.dev/installation={enrolled.installation}"}
     ):
         each.remove(force=True)
+
+
+@pytest.fixture
+async def door(rig: Rig) -> AsyncIterator[Door]:
+    """The way from one operator to the cluster."""
+    context = ssl.create_default_context(cafile=rig.kubernetes.ca)
+    async with Door(rig.kubernetes.url, context).open() as door:
+        yield door
+        rig.stop_operators()

@@ -7,7 +7,6 @@ version), and nothing else.
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import AsyncIterator
 from signal import SIGCONT, SIGSTOP
 
@@ -36,15 +35,6 @@ async def node_door(rig: Rig) -> AsyncIterator[Door]:
 async def _move(rig: Rig, endpoint: str) -> None:
     patch = json.dumps({"spec": {"endpoint": endpoint}})
     await rig.kubectl("patch", "toolbox", "here", "--type=merge", "--patch", patch)
-
-
-@pytest.fixture
-async def own_door(rig: Rig) -> AsyncIterator[Door]:
-    """The way of one operator to the cluster."""
-    context = ssl.create_default_context(cafile=rig.kubernetes.ca)
-    async with Door(rig.kubernetes.url, context).open() as door:
-        yield door
-        rig.stop_operators()
 
 
 async def frozen(rig: Rig, sleeper: OperatorProgram, standby: OperatorProgram, door: Door) -> None:
@@ -95,22 +85,22 @@ async def test_a_command_to_the_host_that_comes_too_late_is_refused_by_the_node(
     ids=["status", "finalizer", "lease"],
 )
 async def test_a_write_to_the_cluster_that_comes_too_late_is_refused_by_the_api_server(
-    rig: Rig, own_door: Door, method: str, ends_with: str, codes: set[int]
+    rig: Rig, door: Door, method: str, ends_with: str, codes: set[int]
 ) -> None:
     def kept(asked: web.Request) -> bool:
         return asked.method == method and asked.path.endswith(ends_with)
 
-    sleeper = await rig.leader("sleeper", kubeconfig=through(rig, own_door))
+    sleeper = await rig.leader("sleeper", kubeconfig=through(rig, door))
     standby = rig.operator("standby")
     await rig.until(lambda: standby.asked("/readyz")[0] == 200, "the standby is ready")
-    own_door.holds = kept
+    door.holds = kept
     await rig.apply(server("late"))
-    await frozen(rig, sleeper, standby, own_door)
+    await frozen(rig, sleeper, standby, door)
     before = await rig.server("late", is_ready, "the standby did it")
 
-    own_door.let_go.set()
-    await rig.until(lambda: len(own_door.late) == len(own_door.held), "it arrives")
-    assert {status for status, _ in own_door.late} <= codes, own_door.late
+    door.let_go.set()
+    await rig.until(lambda: len(door.late) == len(door.held), "it arrives")
+    assert {status for status, _ in door.late} <= codes, door.late
     assert await rig.get("late") == before
     assert len(rig.containers("late")) == 1
     await awake(rig, sleeper)

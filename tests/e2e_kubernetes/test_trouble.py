@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,6 @@ from stores_kubernetes.test_permissions import RULES
 pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.anyio]
 REQUESTS = "toolkeeper_kubernetes_requests_total"
 EXEC = "client.authentication.k8s.io/v1"
-
-
-@pytest.fixture
-async def door(rig: Rig) -> AsyncIterator[Door]:
-    """The way from the operator to the cluster."""
-    context = ssl.create_default_context(cafile=rig.kubernetes.ca)
-    async with Door(rig.kubernetes.url, context).open() as door:
-        yield door
-        rig.stop_operators()
 
 
 @pytest.fixture

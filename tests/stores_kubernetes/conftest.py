@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from services import apiserver
+from stores_kubernetes.door import Door
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import Conflict, NotFound
 from toolkeeper.reconcile.ports import Resource, Store
@@ -194,6 +195,14 @@ async def hand(cluster: Cluster) -> AsyncIterator[Hand]:
 
 
 Opening = Callable[..., AbstractAsyncContextManager[KubernetesStore]]
+
+
+@pytest.fixture
+async def door(cluster: Cluster) -> AsyncIterator[Door]:
+    """The way from the store to the cluster."""
+    context = ssl.create_default_context(cafile=cluster.ca) if cluster.ca else None
+    async with Door(cluster.url, context).open() as door:
+        yield door
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -19,14 +18,6 @@ from toolkeeper.stores.kubernetes.store import KubernetesStore
 
 pytestmark = pytest.mark.anyio
 TIME = Key("MCPServer", "default", "time")
-
-
-@pytest.fixture
-async def door(cluster: Cluster) -> AsyncIterator[Door]:
-    """The way from the store to the cluster."""
-    context = ssl.create_default_context(cafile=cluster.ca) if cluster.ca else None
-    async with Door(cluster.url, context).open() as door:
-        yield door
 
 
 @pytest.fixture

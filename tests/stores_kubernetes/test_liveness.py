@@ -6,7 +6,6 @@ One watch lasts a second here, so that the bound, six watches' time, is six seco
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 
 import pytest
@@ -25,14 +24,6 @@ BOUND = 2.0 * DEAF_AFTER * WATCH
 LONGER = BOUND + 3
 IN_MEMORY = pytest.mark.parametrize("cluster", ["fake_cluster"], indirect=True)
 """Where the door answers, it does not matter who is behind it."""
-
-
-@pytest.fixture
-async def door(cluster: Cluster) -> AsyncIterator[Door]:
-    """The way from the store to the cluster."""
-    context = ssl.create_default_context(cafile=cluster.ca) if cluster.ca else None
-    async with Door(cluster.url, context).open() as door:
-        yield door
 
 
 @pytest.fixture
