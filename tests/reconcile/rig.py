@@ -40,11 +40,14 @@ class Rig:
         *,
         planner: Planner | None = None,
         faults: StoreFaults | None = None,
+        former: Rig | None = None,
     ) -> None:
-        self.clock = VirtualClock()
-        self.store = MemoryStore(self.clock)
+        """After a `former` one: the same store and toolboxes, another operator."""
+        self.former = former
+        self.clock: VirtualClock = former.clock if former is not None else VirtualClock()
+        self.store: MemoryStore = former.store if former is not None else MemoryStore(self.clock)
         self.images = dict(images or {})
-        self.boxes: dict[str, FakeToolbox] = {}
+        self.boxes: dict[str, FakeToolbox] = {} if former is None else former.boxes
         self.connected: list[str] = []
         self.actions: list[Action] = []
         self.passes: list[tuple[World, Decision]] = []
@@ -62,7 +65,7 @@ class Rig:
             planner=planner,
             telemetry=telemetry,
         )
-        self.box = self._new_box("http://127.0.0.1:30000")
+        self.box: FakeToolbox = self._new_box("http://127.0.0.1:30000") if former is None else former.box
 
     def _new_box(self, endpoint: str) -> FakeToolbox:
         self.boxes[endpoint] = FakeToolbox(endpoint, images=self.images)
@@ -87,7 +90,8 @@ class Rig:
     @asynccontextmanager
     async def running(self, *servers: MCPServer) -> AsyncIterator[Rig]:
         """With `box` and these servers declared, and the operator at work for ten seconds already."""
-        await self.store.apply(make_toolbox())
+        if self.former is None:
+            await self.store.apply(make_toolbox())
         for server in servers:
             await self.store.apply(server)
         task = asyncio.create_task(self.operator.run())

@@ -10,6 +10,7 @@ from reconcile.rig import NO_CA, Rig, edit, fast
 from toolkeeper.errors import Fenced, Refused
 from toolkeeper.planning.decide import decide
 from toolkeeper.planning.desired import Rendered, render
+from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.world import Decision, World
 from toolkeeper.reconcile.planner import Planner
 from toolkeeper.reconcile.ports import Claim, InstanceRequest
@@ -200,6 +201,35 @@ async def test_a_restarted_operator_waits_likewise_for_a_host_that_it_never_saw(
     async with rig.running():
         await asyncio.sleep(300.0)
         assert there.of("default", "time") == []
+
+
+@in_virtual_time
+async def test_a_restarted_operator_has_nothing_to_say_of_what_is_as_it_was() -> None:
+    class Far(FakeToolbox):
+        async def state(self, installation: str, *, since: str = "", wait: float = 0.0) -> Snapshot:
+            await asyncio.sleep(0.5)
+            return await super().state(installation, since=since, wait=wait)
+
+    former = Rig()
+    former.box = former.boxes["http://127.0.0.1:30000"] = Far()
+    async with former.running(make_server()):
+        await former.store.apply(make_toolbox(labels={"zone": "a"}))
+        await former.store.apply(make_server("picked", toolbox_selector={"zone": "a"}))
+        await asyncio.sleep(10.0)
+        assert await former.is_ready("picked")
+    version, events = former.store._version, len(former.store.events)
+    async with Rig(former=former).running() as rig:
+        assert (rig.store._version, rig.store.events[events:]) == (version, [])
+
+
+@in_virtual_time
+async def test_a_restarted_operator_says_soon_that_a_host_is_silent() -> None:
+    former = Rig()
+    async with former.running(make_server()):
+        assert await former.is_ready()
+    former.box.unplug()
+    async with Rig(former=former).running() as rig:
+        assert (await rig.condition("Ready")).reason == "ToolboxUnreachable"
 
 
 @in_virtual_time

@@ -11,10 +11,14 @@ from toolkeeper.planning.world import Policy, Wanted, World
 from toolkeeper.reconcile.homes import Home, Homes
 from toolkeeper.reconcile.inventory import Inventory
 from toolkeeper.reconcile.keyring import UNREAD, Keyring, Use, Versions
+from toolkeeper.reconcile.observe import NEVER_SEEN
 from toolkeeper.reconcile.planner import Broken, Render
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, RESTARTED_AT, Key
 from toolkeeper.resources.toolbox import Toolbox
+
+FIRST_WORD_SECONDS = 30.0
+"""Longer than a toolbox takes to answer, or to be found silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Gathering:
 
     async def ready(self, key: Key, home: Home) -> bool:
         """Whether there is something new enough to decide on. All waiting for a decision is done here."""
-        if not home.watch.settled:
+        if not home.watch.settled or self._is_unasked(key, home):
             return False
         for server in self._servers(key):
             uses = self.uses(server)
@@ -46,6 +50,16 @@ class Gathering:
                 await self.keyring.read(server.metadata.namespace, uses)
         known = self.homes.get(key) is home and key in self.inventory.toolboxes
         return known and home.watch.settled
+
+    def _is_unasked(self, key: Key, home: Home) -> bool:
+        """Whether its first answer, or silence, is still to come, and all that is said of it stands until then.
+
+        Else each new leader would call every server unknown for a moment.
+        """
+        if home.watch.observation is not NEVER_SEEN:
+            return False
+        toolbox, waited = self.inventory.toolboxes.get(key), self.clock.monotonic() - home.watch.observed_at
+        return toolbox is not None and bool(toolbox.status.conditions) and waited < FIRST_WORD_SECONDS
 
     def gather(self, toolbox: Toolbox, home: Home) -> tuple[World, list[Broken]]:
         """The world as it is known at this moment, and the servers that cannot be rendered."""
