@@ -36,7 +36,7 @@ def said(toolbox: Toolbox, type: str) -> tuple[str, str]:
         (Unreachable("SecretMissing"), ("Unknown", "Unknown", "Unknown", "False")),
         (Unreachable("ToolboxUnreachable"), ("False", "Unknown", "Unknown", "False")),
         (Unreachable("CertificateMismatch"), ("False", "Unknown", "Unknown", "False")),
-        (Unreachable("NeverSeen"), ("False", "Unknown", "Unknown", "False")),
+        (Unreachable("NeverSeen"), ("Unknown", "Unknown", "Unknown", "Unknown")),
     ],
 )
 def test_each_kind_of_silence_is_told_apart(observation: Observation, expected: tuple[str, ...]) -> None:

@@ -68,12 +68,13 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
     reason, message = (
         ("Ready", "it answers, and so does its runtime") if why is None else (why.reason, why.message)
     )
+    unasked = why is not None and (why.reason in UNASKED or why.reason == "NeverSeen")
     authenticated = why is None or why.reason == "RuntimeUnavailable"
     runtime = True if why is None else False if why.reason == "RuntimeUnavailable" else None
     said = [
         Said(
             "Reachable",
-            "Unknown" if why is not None and why.reason in UNASKED else word(answered),
+            "Unknown" if unasked else word(answered),
             "Answers" if answered else reason,
             "the node agent answers" if answered else message,
             generation,
@@ -88,7 +89,7 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
             "the runtime answers" if runtime else message,
             generation,
         ),
-        Said("Ready", word(why is None), reason, message, generation),
+        Said("Ready", "Unknown" if reason == "NeverSeen" else word(why is None), reason, message, generation),
     ]
     if why is not None:
         mood = "Stalled" if why.reason in HOPELESS else "Reconciling"
