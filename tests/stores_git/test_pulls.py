@@ -195,7 +195,7 @@ class TestRefs:
             await following.puller.pull()
         assert following.files() == {"servers/time.yaml": "time: 1\n"}
         (problem,) = following.cache.problems()
-        assert f"commit {repository.head[:12]} stays in force" in problem.message
+        assert f"commit {repository.head[:7]} stays in force" in problem.message
         repository.git("branch", "feature")
         await following.puller.pull()
         assert following.cache.problems() == ()
@@ -209,10 +209,10 @@ class TestRefusals:
         good = following.cache.commit
         with pytest.raises(Invalid, match=says) as caught:
             await following.puller.pull()
-        assert repository.head[:12] in str(caught.value)
+        assert f"commit {repository.head[:7]} is not taken" in str(caught.value)
         assert following.cache.commit == good
         assert following.files() == {"time.yaml": "time: 1\n"}
-        assert good[:12] in following.cache.problems()[0].message
+        assert f"commit {good[:7]} stays" in following.cache.problems()[0].message
 
     async def test_a_commit_without_the_folder(self, repository: GitRepository, here: Path) -> None:
         await follower(here, repository.url, path="servers").puller.pull()

@@ -17,6 +17,7 @@ from toolkeeper.errors import NotFound, Refused
 from toolkeeper.reconcile.ports import Listing
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.reasons import remedy
+from toolkeeper.stores.declared import short
 from toolkeeper.stores.journal import Recorded
 from toolkeeper.stores.overrides import PATCHES, Override
 from toolkeeper.wiring.places import Place
@@ -102,7 +103,7 @@ async def _origin(place: Place, store: Source, key: Key, listing: Listing) -> li
         ]
     declared = await declaration(store, key)
     if declared is not None:
-        since = f", since commit {declared.revision[:12]}" if declared.revision else ""
+        since = f", since commit {short(declared.revision)}" if declared.revision else ""
         lines.append(f"Declared in:  {declared.path}{since}")
     if place.git is not None:
         lines.append(f"Pulled from:  {place.git}, commit {listing.revision or 'none yet'}")

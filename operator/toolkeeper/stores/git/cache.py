@@ -23,6 +23,7 @@ from pathlib import Path
 
 from toolkeeper.errors import Unreachable
 from toolkeeper.reconcile.ports import Problem
+from toolkeeper.stores.declared import short
 from toolkeeper.stores.git.address import Address
 from toolkeeper.stores.git.worktree import to_disk
 
@@ -98,7 +99,7 @@ class Cache:
         pulled = self.pulled()
         found = [Problem(self.name, remark) for remark in pulled.remarks]
         if pulled.failure:
-            kept = f"; commit {pulled.commit[:12]} stays in force" if pulled.commit else ""
+            kept = f"; commit {short(pulled.commit)} stays in force" if pulled.commit else ""
             found.insert(0, Problem(self.name, f"not pulled since {pulled.since}: {pulled.failure}{kept}"))
         return tuple(found)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Invalid, NotFound, ToolkeeperError
 from toolkeeper.stores import tree
+from toolkeeper.stores.declared import short
 from toolkeeper.stores.git import worktree
 from toolkeeper.stores.git.access import Access
 from toolkeeper.stores.git.cache import Cache, Pulled
@@ -122,7 +123,7 @@ class Puller:
         try:
             remarks = await self._bring(commit, Run(held=run.held, seconds=run.seconds))
         except (Invalid, NotFound) as exc:  # and so it stays: a commit never changes
-            refused = Invalid(f"commit {commit[:12]} is not taken: {exc}")
+            refused = Invalid(f"commit {short(commit)} is not taken: {exc}")
             self._refused = (commit, refused)
             raise refused from exc
         self._cache.switch(commit, self._clock.now().timestamp())
