@@ -74,6 +74,23 @@ async def test_a_flood_of_events_about_one_object_is_cut(opening: Opening, hand:
 
 
 @pytest.mark.kubernetes
+async def test_kubectl_shows_what_happened_in_one_second_in_its_order(
+    cluster: Cluster, opening: Opening, hand: Hand
+) -> None:
+    uid = (await hand.put(server()))["metadata"]["uid"]
+    at, happened = (
+        datetime(2026, 11, 21, 12, tzinfo=UTC),
+        ["Placed", "Creating", "Pulling", "Waiting", "Ready"],
+    )
+    async with opening() as store:
+        for reason in happened:
+            await store.emit(Event(TIME, "Normal", reason, "in the same second", uid=uid, at=at))
+    told = await asyncio.to_thread(cluster.kubectl, "describe", "mcpserver", "time")
+    lines = [line.split() for line in told.splitlines() if "in the same second" in line]
+    assert [line[1] for line in lines] == happened
+
+
+@pytest.mark.kubernetes
 async def test_kubectl_describe_shows_the_events(cluster: Cluster, opening: Opening, hand: Hand) -> None:
     uid = (await hand.put(server()))["metadata"]["uid"]
     async with opening() as store:

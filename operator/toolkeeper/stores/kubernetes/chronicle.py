@@ -7,8 +7,8 @@ import contextlib
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import structlog
@@ -75,6 +75,7 @@ class Chronicle:
         self._more = asyncio.Event()
         self._series: OrderedDict[Saying, Series] = OrderedDict()
         self._allowances: OrderedDict[str, Allowance] = OrderedDict()
+        self._noted_at: datetime | None = None
         self.dropped = 0
         """Events that were not written: a flood, or a cluster that does not take them."""
 
@@ -82,7 +83,8 @@ class Chronicle:
         """Write the event soon."""
         if len(self._waiting) == WAITING:
             self.dropped += 1
-        self._waiting.append(event)
+        self._noted_at = _after(self._noted_at, event.at or self._clock.now())
+        self._waiting.append(replace(event, at=self._noted_at))
         self._more.set()
 
     @property
@@ -171,10 +173,20 @@ class Chronicle:
         return True
 
 
+def _after(last: datetime | None, at: datetime) -> datetime:
+    """That time; a little later if it is the second of the last: clocks tell seconds, and the order matters."""
+    if last is not None and at <= last < at + timedelta(seconds=1):
+        return last + timedelta(microseconds=1)
+    return at
+
+
 def _name(event: Event, saying: Saying, at: datetime) -> str:
-    """The same for the same saying at the same time, so that a write whose answer was lost can be repeated."""
-    digest = hashlib.sha256("\n".join([*saying, at.isoformat()]).encode()).hexdigest()[:16]
-    return f"{event.key.name}.{digest}"
+    """The same for the same saying at the same time, so that a write whose answer was lost can be repeated.
+
+    Later ones sort after earlier ones: kubectl shows events that carry no time of the old kind by name.
+    """
+    digest = hashlib.sha256("\n".join([*saying, at.isoformat()]).encode()).hexdigest()[:8]
+    return f"{event.key.name}.{round(at.timestamp() * 1e6):x}.{digest}"
 
 
 def _body(event: Event, name: str, at: datetime, identity: str) -> Json:
