@@ -68,6 +68,35 @@ def test_a_user_sees_servers_and_cannot_make_or_change_them(jane: Say, cluster: 
     assert "forbidden" in jane("-n", "green", "get", "mcpservers")
 
 
+def test_a_user_is_told_what_happened(jane: Say, cluster: Cluster) -> None:
+    server = document("MCPServer", "told", toolboxRef="here", image="registry.example/time:1")
+    cluster.kubectl("-n", NAMESPACE, "create", "-f", "-", given=server)
+    uid = cluster.kubectl("-n", NAMESPACE, "get", "mcpserver", "told", "-o", "jsonpath={.metadata.uid}")
+    happened = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": "told.1", "namespace": NAMESPACE},
+        "eventTime": "2026-11-21T12:00:00.000000Z",
+        "type": "Normal",
+        "reason": "Ready",
+        "action": "Ready",
+        "note": "it serves over stdio",
+        "regarding": {
+            "apiVersion": "toolkeeper.dev/v1alpha1",
+            "kind": "MCPServer",
+            "namespace": NAMESPACE,
+            "name": "told",
+            "uid": uid,
+        },
+        "reportingController": "toolkeeper.dev/operator",
+        "reportingInstance": "test",
+    }
+    cluster.kubectl("-n", NAMESPACE, "create", "-f", "-", given=json.dumps(happened))
+    assert "it serves over stdio" in jane("-n", NAMESPACE, "describe", "mcpserver", "told")
+    assert "it serves over stdio" in jane("-n", NAMESPACE, "get", "events.events.k8s.io")
+    assert "forbidden" in jane("-n", "green", "get", "events")
+
+
 def test_a_user_cannot_write_a_status(jane: Say) -> None:
     jane("-n", NAMESPACE, "apply", "-f", "-", given=connection())
     patch = '{"status":{"endpoint":"https://evil.example"}}'
