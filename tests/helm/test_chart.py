@@ -78,6 +78,14 @@ def test_keeping_and_installing_the_definitions_can_be_switched_off(template: Te
         ({"log": {"level": "loud"}}, "must be one of"),
         ({"image": {"digest": "1234"}}, "does not match pattern"),
         ({"serviceAccount": {"create": False}}, "name the account to use"),
+        ({"extraEnv": [{"nam": "PROXY"}]}, "missing property 'name'"),
+        ({"imagePullSecrets": [{}]}, "missing property 'name'"),
+        ({"fullnameOverride": "Tool_Keeper"}, "does not match pattern"),
+        ({"serviceAccount": {"name": "Tool_Keeper"}}, "does not match pattern"),
+        ({"networkPolicy": {"toolboxes": {"cidrs": ["somewhere"]}}}, "does not match pattern"),
+        ({"podDisruptionBudget": {"minAvailable": "half"}}, "does not match pattern"),
+        ({"podDisruptionBudget": {"minAvailable": 2}}, "give less than replicas"),
+        ({"podDisruptionBudget": {"minAvailable": "100%"}}, "give less than replicas"),
     ],
 )  # fmt: skip
 def test_values_that_mean_nothing_are_refused(values: dict[str, Any], says: str) -> None:
