@@ -62,6 +62,18 @@ async def test_the_pinned_certificate_is_trusted_whatever_its_name(server: Eaves
         assert (await node.state("test")).revision == "a:1"
 
 
+async def test_who_mixes_up_http_and_https_is_told(server: Eavesdropper) -> None:
+    server.endpoint = server.endpoint.replace("https:", "http:")
+    async with client(server, Trust()) as node:
+        with pytest.raises(Unreachable, match="its endpoint is https://"):
+            await node.state("test")
+    plain = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.endpoint = f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}"
+    async with plain, client(server, Trust(fingerprints=(server.fingerprint,))) as node:
+        with pytest.raises(Unreachable, match="answers without TLS"):
+            await node.state("test")
+
+
 async def test_one_of_several_fingerprints_is_enough(server: Eavesdropper) -> None:
     async with client(server, Trust(fingerprints=(WRONG, server.fingerprint))) as node:
         assert (await node.state("test")).revision == "a:1"

@@ -43,7 +43,8 @@ async def test_a_secret_without_the_mark_is_refused_with_the_command_that_marks_
 
 async def test_a_missing_secret_says_how_to_make_it(opening: Opening) -> None:
     async with opening() as store:
-        with pytest.raises(NotFound, match=r"label it toolkeeper\.dev/credential=true"):
+        says = r"label it toolkeeper\.dev/credential=true, or toolkeeper\.dev/credential=toolbox if it opens a Toolbox"
+        with pytest.raises(NotFound, match=says):
             await store.secret("default", "nothing")
 
 

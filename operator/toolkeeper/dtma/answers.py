@@ -55,6 +55,10 @@ def decoded(adapter: TypeAdapter[T], body: bytes) -> T:
         raise Unreachable(f"the node's answer cannot be read: {where}: {first['msg']}") from exc
 
 
+NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
+"""What OpenSSL calls an answer that is no TLS; which word it finds depends on its version and on the answer."""
+
+
 @contextmanager
 def translated(endpoint: str) -> Iterator[None]:
     """Foreign errors become Unreachable, with the cause kept."""
@@ -79,6 +83,13 @@ def _unreachable(endpoint: str, error: httpx.HTTPError) -> Unreachable:
                 f"{endpoint} shows a certificate that is not trusted: {cause.verify_message}",
                 reason="CertificateMismatch",
             )
+        if isinstance(cause, ssl.SSLError) and cause.reason in NO_TLS:
+            return Unreachable(
+                f"{endpoint} answers without TLS: a node that listens on loopback only needs --tls on, "
+                "or the endpoint http://"
+            )
+    if isinstance(error, httpx.RemoteProtocolError) and endpoint.startswith("http://"):
+        return Unreachable(f"{endpoint} does not answer in HTTP: if it speaks TLS, its endpoint is https://")
     return Unreachable(f"{endpoint} cannot be reached: {str(error) or _word(error)}")
 
 

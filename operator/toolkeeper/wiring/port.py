@@ -149,17 +149,21 @@ async def answering(address: str, app: Application, *, option: str) -> AsyncIter
 
 def _server(address: str, app: Application, option: str) -> WSGIServer:
     host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise Invalid(
+            f"{option} {address}: there is no port in it; give HOST:PORT, or :PORT for every interface"
+        )
     host = host.removeprefix("[").removesuffix("]")
     dual = ":" in host or (not host and socket.has_dualstack_ipv6())
     try:
         return make_server(
             host or ("::" if dual else "0.0.0.0"),  # noqa: S104 - ":PORT" asks for every interface
-            int(port if colon else "no port"),
+            int(port),
             app,
             server_class=_DualStack if dual else _Threaded,
             handler_class=_Quiet,
         )
-    except (OSError, ValueError, OverflowError) as exc:
+    except (OSError, OverflowError) as exc:
         raise Invalid(f"{option} {address}: {exc}; give HOST:PORT, or :PORT for every interface") from exc
 
 

@@ -42,7 +42,7 @@ def failure(method: str, path: str, status: int, body: bytes, retry_after: str |
             f"Kubernetes does not accept our credentials: {message}", reason="StoreUnreachable"
         )
     if status == 403:
-        return Refused(_forbidden(method, path, message), reason="Forbidden")
+        return Refused(_forbidden(method, path, message, said), reason="Forbidden")
     if status == 404:
         return _not_found(said, path, message)
     if status == 409:
@@ -87,7 +87,11 @@ def _not_found(said: Json, path: str, message: str) -> ToolkeeperError:
     )
 
 
-def _forbidden(method: str, path: str, message: str) -> str:
+def _forbidden(method: str, path: str, message: str, said: Json) -> str:
     # The server's own message names user, verb, resource and namespace; it says no more when a webhook refuses.
     verb = VERBS.get(method, method.lower())
-    return f"Kubernetes forbids {verb} on {path}: {message}; grant it with a Role and a RoleBinding"
+    told = f"Kubernetes forbids {verb} on {path}: {message}"
+    causes = said.get("details", {}).get("causes") or ()
+    if any(each.get("reason") == "NamespaceTerminating" for each in causes):
+        return told  # no right of ours would change that
+    return f"{told}; grant it with a Role and a RoleBinding"

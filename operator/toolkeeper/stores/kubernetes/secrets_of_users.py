@@ -18,13 +18,15 @@ async def read(api: Api, namespace: str, name: str) -> Secret:
         document = await api.request("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
     except NotFound as exc:
         raise NotFound(
-            f"there is no secret {namespace}/{name}: create it and label it {CREDENTIAL}=true"
+            f"there is no secret {namespace}/{name}: create it and label it {CREDENTIAL}=true, "
+            f"or {CREDENTIAL}={FOR_TOOLBOXES} if it opens a Toolbox"
         ) from exc
     labels = document.get("metadata", {}).get("labels") or {}
     if labels.get(CREDENTIAL) not in ("true", FOR_TOOLBOXES):
         raise Refused(
             f"the secret {namespace}/{name} is not marked for use: "
-            f"kubectl -n {namespace} label secret {name} {CREDENTIAL}=true",
+            f"kubectl -n {namespace} label secret {name} {CREDENTIAL}=true "
+            f"(={FOR_TOOLBOXES} if it opens a Toolbox)",
             reason="SecretNotMarked",
         )
     return Secret(_values(document, f"{namespace}/{name}"), labels)
