@@ -106,5 +106,5 @@ async def _origin(place: Place, store: Source, key: Key, listing: Listing) -> li
         since = f", since commit {short(declared.revision)}" if declared.revision else ""
         lines.append(f"Declared in:  {declared.path}{since}")
     if place.git is not None:
-        lines.append(f"Pulled from:  {place.git}, commit {listing.revision or 'none yet'}")
+        lines.append(f"Pulled from:  {place.git}, commit {short(listing.revision) or 'none yet'}")
     return [*lines, *(f"Problem:      {problem}" for problem in concerning(listing, key.kind, key))]
