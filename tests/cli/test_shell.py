@@ -82,6 +82,15 @@ def test_enrolling_prints_a_manifest_and_no_token(toolkeeper: Run, tmp_path: Pat
     assert "sha256:" in shown.output
     token = (tmp_path / "node" / "token").read_text().strip()
     assert token not in shown.output
+    assert "toolkeeper node --host 0.0.0.0" in shown.output
+
+
+def test_enrolling_a_node_that_listens_there_warns_of_nothing(toolkeeper: Run, tmp_path: Path) -> None:
+    there = ("node", "--state-dir", str(tmp_path / "node"))
+    for options in (("--host", "10.0.0.1"), ()):
+        endpoint = "https://10.0.0.1:30000" if options else "http://127.0.0.1:30000"
+        shown = toolkeeper(*there, *options, "enroll", "--endpoint", endpoint, "--name", "box")
+        assert "--host 0.0.0.0" not in shown.output
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -116,6 +117,12 @@ def enroll_command(
         "or to an operator without one, as the file that 'toolkeeper describe toolbox' names there",
         err=True,
     )
+    there = urlsplit(endpoint).hostname
+    if settings.loopback and there and not settings.model_copy(update={"host": there}).loopback:
+        click.echo(
+            "let the node listen there, for by itself it listens on loopback only: toolkeeper node --host 0.0.0.0",
+            err=True,
+        )
 
 
 def _must_be_a_toolbox(manifest: str) -> None:
