@@ -49,7 +49,8 @@ class ApiServer:
     def forbid(self, verb: str, plural: str, *, allow: bool = False) -> None:
         """From now on nobody may do this, or (`allow`) everybody may again."""
         (self._forbidden.discard if allow else self._forbidden.add)((verb, plural))
-        self._wake()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake)
 
     def compact(self) -> None:
         """Forget the past: a watch that continues from it is told 410, as etcd's compaction has it."""
@@ -74,15 +75,15 @@ class ApiServer:
         stop = asyncio.Event()
         app = web.Application(client_max_size=8 * 2**20)
         app.router.add_route("*", "/{tail:.*}", self._answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        # Whoever hangs up is no longer watching: otherwise each write would wake all who ever watched.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         self.url = "http://{}:{}".format(*runner.addresses[0][:2])
         started.set_result(stop)
         await stop.wait()
-        for watcher in self._watchers:
-            watcher.set()
+        self._wake()
         await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -124,8 +125,10 @@ class ApiServer:
             )
         if verb == "watch":
             return await self._watch(request, kind, namespace)
+        before = self.objects.version
         document = await self._done(request, kind, namespace, name, subresource)
-        self._wake()
+        if self.objects.version != before:
+            self._wake()
         return web.json_response(document, status=201 if verb == "create" else 200)
 
     async def _done(
@@ -188,10 +191,8 @@ class ApiServer:
         matches, as_table = matcher(kind, request.query), is_table(request.headers)
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
-        woken = asyncio.Event()
-        self._watchers.add(woken)
         place = int(since) if since not in ("", "0") else None
-        with suppress(TimeoutError, ConnectionError):
+        with self._watcher() as woken, suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(seconds):
                 while ("watch", kind.plural) not in self._forbidden:
                     woken.clear()
@@ -202,14 +203,20 @@ class ApiServer:
                     if place is None:
                         break
                     await woken.wait()
-        self._watchers.discard(woken)
         return answer
 
+    @contextmanager
+    def _watcher(self) -> Iterator[asyncio.Event]:
+        woken = asyncio.Event()
+        self._watchers.add(woken)
+        try:
+            yield woken
+        finally:
+            self._watchers.discard(woken)
+
     def _wake(self) -> None:
-        loop = self._loop
-        for watcher in tuple(self._watchers):
-            if loop is not None:
-                loop.call_soon_threadsafe(watcher.set)
+        for watcher in self._watchers:
+            watcher.set()
 
 
 def _refuse_unknown(kind: Kind, body: Json) -> None:
