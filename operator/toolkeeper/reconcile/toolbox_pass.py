@@ -31,7 +31,7 @@ from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, Key
 from toolkeeper.resources.toolbox import Toolbox
 
-LINGER_SECONDS = {"MCPServer": 0.5, "Toolbox": 2.0}
+LINGER_SECONDS = {"MCPServer": 1.0, "Toolbox": 2.0}
 """How long a status may wait that tells only how far something has come: most often it has come further by then. That
 of a toolbox sums up what its servers said at once, so nobody waits for it."""
 REFUSAL_SECONDS = 300.0
