@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from toolkeeper.planning.history import KEPT, extended
+from toolkeeper.planning.history import KEPT, extended, record
 from toolkeeper.resources.mcpserver import RolloutRecord
+from toolkeeper.testing.builders import make_server
 
 
 def _record(name: str, *, good: bool = False) -> RolloutRecord:
@@ -45,3 +46,11 @@ def test_a_revision_keeps_its_number_when_older_ones_have_gone() -> None:
         ("f", 6),
         ("g", 7),
     ]
+
+
+def test_a_record_keeps_the_spec_as_it_was_declared() -> None:
+    made = record(make_server(image="img:1", toolboxRef="box", restartPolicy="Always"), "v1:1", "Succeeded")
+
+    assert made is not None
+    # A default that somebody wrote down is kept: that of another release may differ.
+    assert made.spec == {"image": "img:1", "toolboxRef": "box", "restartPolicy": "Always"}

@@ -1,4 +1,4 @@
-"""The rollouts that ended, newest last. Specs are whole: going back needs them."""
+"""The rollouts that ended, newest last. Specs are kept as they were declared: going back needs them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def record(
         generation=server.metadata.generation,
         image=source,
         restart=restart_of(server),
-        spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+        # Without defaults: to go back is to declare the same again, and a status is paid for by its size.
+        spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True),
     )
 
 

@@ -416,7 +416,7 @@ Phase = Literal["active", "stopped", "starting", "error", "unknown"]
 
 
 class RolloutRecord(Lenient):
-    """One finished or failed rollout; the spec is whole, because rollback needs it."""
+    """One finished or failed rollout; its spec is kept, because rollback needs it."""
 
     revision: int = 0
     """Number of the rollout, counted from 1 and given once: `toolkeeper rollback --to` takes it."""
@@ -437,7 +437,7 @@ class RolloutRecord(Lenient):
     finished_at: datetime | None = None
     """When it ended."""
     spec: dict[str, Any] = Field(default_factory=dict)
-    """The whole spec, for a rollback to it."""
+    """The spec as it was declared, for a rollback to it."""
 
 
 class ServerMemory(Lenient):

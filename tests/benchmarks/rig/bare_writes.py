@@ -14,7 +14,7 @@ from stores_kubernetes.conftest import Cluster
 from toolkeeper.resources.meta import FINALIZER, Key
 from toolkeeper.stores.kubernetes import access, documents
 from toolkeeper.stores.kubernetes.api import APPLY_PATCH, JSON_PATCH
-from toolkeeper.stores.kubernetes.store import WRITES
+from toolkeeper.stores.kubernetes.store import OPTIONS, WRITES
 
 Json = dict[str, Any]
 FOR_EVER = aiohttp.ClientTimeout(total=None)
@@ -85,7 +85,7 @@ async def _watched(session: aiohttp.ClientSession, cluster: Cluster, options: Js
 
 
 async def _patch(session: aiohttp.ClientSession, url: str, body: object, content_type: str) -> Json:
-    params = {"fieldManager": "bench"} | ({"force": "true"} if content_type == APPLY_PATCH else {})
+    params = OPTIONS | ({"force": "true"} if content_type == APPLY_PATCH else {})
     headers = {"Content-Type": content_type}
     async with session.patch(url, data=json.dumps(body), params=params, headers=headers) as answer:
         assert answer.status == 200, await answer.text()

@@ -32,6 +32,9 @@ LIST_EVERY = 300.0
 """Seconds between lists that nothing asked for: how late a change is noticed of which no watch told."""
 WRITES = 32
 """Writes of statuses and finalizers at a time: more would only wait in the server, and keep others waiting there."""
+OPTIONS = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Ignore"}
+"""Of our patches. To be warned of fields that it does not know, the server would read each a second time; nobody heeds
+the warning, for what it did not take is seen in its answer."""
 LIST_AGAIN = 5.0
 """Seconds after a list that failed."""
 
@@ -117,7 +120,7 @@ class KubernetesStore:
             f"{documents.path(resource.key)}/status",
             documents.status_body(resource),
             APPLY_PATCH,
-            {"fieldManager": FIELD_MANAGER, "force": "true"},
+            OPTIONS | {"force": "true"},
         )
 
     async def set_finalizer(self, resource: Resource, *, present: bool) -> Resource:
@@ -126,9 +129,7 @@ class KubernetesStore:
         if known is not None and _same_version(known, resource) and present == _is_held(known):
             return known
         body = documents.finalizer_body(resource, present=present)
-        return await self._write(
-            resource, documents.path(resource.key), body, JSON_PATCH, {"fieldManager": FIELD_MANAGER}
-        )
+        return await self._write(resource, documents.path(resource.key), body, JSON_PATCH, OPTIONS)
 
     async def secret(self, namespace: str, name: str) -> Secret:
         """The secret, read now. Raises NotFound, Refused (not marked, not allowed), Unreachable."""
