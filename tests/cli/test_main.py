@@ -41,6 +41,21 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", [None, "{", "clusters: everywhere", "current-context: nowhere"])
+def test_a_kubeconfig_that_leads_nowhere_is_said_in_one_line(
+    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig = tmp_path / "config"
+    if text is not None:
+        kubeconfig.write_text(text)
+    options = ("--store", "kubernetes", "--kubeconfig", str(kubeconfig), "--operator-namespace", "tools")
+    assert exit_code("operator", *options) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ")
+    assert str(kubeconfig) in said
+    assert "Traceback" not in said
+
+
 def test_a_reader_who_has_had_enough_gets_no_complaint(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from toolkeeper.errors import Invalid
+from toolkeeper.errors import Invalid, Unreachable
+from toolkeeper.stores.kubernetes.access import session
 from toolkeeper.stores.kubernetes.kubeconfig import files_of, read
 
 CURRENT = "current-context"
@@ -76,6 +77,31 @@ def test_what_leads_nowhere_is_refused_with_the_way_out(
 def test_a_context_of_a_missing_cluster_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="leads nowhere: 'lab' is missing"):
         read([written(tmp_path, clusters=[])])
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"clusters": "lab"}, "clusters of the kubeconfig .* is no list of entries"),
+        ({"users": ["me"]}, "users of the kubeconfig .* is no list of entries"),
+        (
+            {"contexts": [{"name": "lab", "context": "lab"}]},
+            "contexts of the kubeconfig .* is no list of entries",
+        ),
+        ({"clusters": [{"name": "lab", "cluster": {"server": 7}}]}, "its server is no URL, but '7'"),
+    ],
+)
+def test_sections_of_another_shape_are_refused_by_name(
+    tmp_path: Path, said: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(Invalid, match=why):
+        read([written(tmp_path, **said)])
+
+
+@pytest.mark.anyio
+async def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match=str(tmp_path / "ca.crt")):
+        session(read([written(tmp_path)]))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "\x00"])

@@ -41,7 +41,7 @@ AGAIN_SECONDS = 5.0
 async def run_on_cluster(choice: ClusterChoice, options: LoopOptions) -> None:
     """Run until cancelled. Raises Fenced when another operator took over, Invalid for what only a person can mend."""
     login = login_of(choice)
-    home = choice.home or access.namespace(choice.kubeconfig, choice.context)
+    home = _home(choice)
     identity = choice.identity or platform.node() or "operator"
     log = log_of(options)
     listen_to_libraries(log)
@@ -76,6 +76,17 @@ async def run_on_cluster(choice: ClusterChoice, options: LoopOptions) -> None:
             await operator.run()
         finally:
             await store.aclose()
+
+
+def _home(choice: ClusterChoice) -> str:
+    """Where the operator's own objects are. Raises Invalid for a kubeconfig that no waiting would mend."""
+    try:
+        there = access.namespace(choice.kubeconfig, choice.context)
+    except Unreachable:  # which may pass
+        if not choice.home:
+            raise
+        return choice.home
+    return choice.home or there
 
 
 def login_of(choice: ClusterChoice) -> access.Login:

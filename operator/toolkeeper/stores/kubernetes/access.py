@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,14 +63,28 @@ def _service_account() -> kopf.ConnectionInfo | None:
 
 
 def session(info: kopf.ConnectionInfo, *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-    """A session with the TLS and the credentials that `info` says. It belongs to the running event loop."""
+    """A session with the TLS and the credentials that `info` says. It belongs to the running event loop.
+
+    Raises Unreachable for certificates that cannot be read: they may come later, or anew.
+    """
     # Reading the trusted certificates takes longer than most requests; plain HTTP (`kubectl proxy`) needs none.
     plain = info.server.startswith("http://") and info.proxy_url is None
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=True if plain else info.as_ssl_context()),
+        connector=aiohttp.TCPConnector(limit=0, ssl=True if plain else _trust(info)),
         headers={**info.as_http_headers(), "User-Agent": "toolkeeper"},
         proxy=info.proxy_url,
         trust_env=info.trust_env,
         timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
         trace_configs=list(traces),
     )
+
+
+def _trust(info: kopf.ConnectionInfo) -> ssl.SSLContext:
+    files = [each for each in (info.ca_path, info.certificate_path, info.private_key_path) if each]
+    try:
+        return info.as_ssl_context()
+    except (OSError, ValueError) as exc:  # OpenSSL does not say which file it means
+        named = f" ({', '.join(map(str, files))})" if files else ""
+        raise Unreachable(
+            f"the certificates for Kubernetes cannot be used{named}: {exc}", reason="StoreUnreachable"
+        ) from exc

@@ -22,6 +22,7 @@ import kopf
 import structlog
 
 from toolkeeper.clock import Clock
+from toolkeeper.errors import ToolkeeperError
 from toolkeeper.resources.meta import GROUP, VERSION
 from toolkeeper.stores.kubernetes import access
 from toolkeeper.stores.kubernetes.answers import Json
@@ -222,8 +223,11 @@ class KopfFeed:
 
         @kopf.on.login(registry=registry, backoff=LOGIN_SECONDS)
         async def login(**_: Any) -> kopf.AiohttpSession:
-            info = await asyncio.to_thread(self._login)
-            session = access.session(info, self._tracing())
+            try:
+                info = await asyncio.to_thread(self._login)
+                session = access.session(info, self._tracing())
+            except ToolkeeperError as exc:  # said in a line, where kopf would print a traceback
+                raise kopf.TemporaryError(str(exc), delay=LOGIN_SECONDS) from exc
             self._sessions = [each for each in self._sessions if not each.closed] + [session]
             self._over_tls = info.server.startswith("https:")
             return kopf.AiohttpSession(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ def read(files: Sequence[Path], context: str = "", *, fetch: Fetch = plugins.fet
             (clusters, "clusters", "cluster"),
             (users, "users", "user"),
         ):
-            for each in document.get(plural) or []:
-                section.setdefault(str(each.get("name")), _beside(file, each.get(singular) or {}))
+            for name, entry in _entries(file, document, plural, singular):
+                section.setdefault(name, _beside(file, entry))
     named = ", ".join(map(str, files))
     chosen = context or current
     if not chosen:
@@ -58,6 +58,10 @@ def read(files: Sequence[Path], context: str = "", *, fetch: Fetch = plugins.fet
         server = str(cluster["server"])
     except KeyError as exc:
         raise Invalid(f"the context {chosen!r} of {named} leads nowhere: {exc} is missing") from exc
+    if not server.startswith(("https://", "http://")):
+        raise Invalid(
+            f"the context {chosen!r} of {named} leads nowhere: its server is no URL, but {server!r}"
+        )
     credential = _credential(user, {**cluster, "server": server}, chosen, fetch)
     return kopf.ConnectionInfo(
         server=server,
@@ -107,6 +111,20 @@ def _document(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Invalid(f"the kubeconfig {file} is not a mapping")
     return document
+
+
+def _entries(
+    file: Path, document: dict[str, Any], plural: str, singular: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What such a section says, by name. Raises Invalid when it is no list of named mappings."""
+    listed = document.get(plural) or []
+    for each in listed if isinstance(listed, list) else [listed]:
+        entry = (each.get(singular) or {}) if isinstance(each, dict) else None
+        if not isinstance(entry, dict):
+            raise Invalid(
+                f"{plural} of the kubeconfig {file} is no list of entries with a name and a {singular}"
+            )
+        yield str(each.get("name")), entry
 
 
 def _beside(file: Path, entry: dict[str, Any]) -> dict[str, Any]:
