@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -109,6 +110,7 @@ class Account:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Account(), "account-of-groups")
+    gc.disable()  # until everything is collected: what is imported stays, and looking through it again takes seconds
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -142,7 +144,12 @@ def _impatient(test: Callable[..., Awaitable[None]], seconds: float) -> Callable
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build what takes longer than a test may, before the first test starts; afterwards it is found in the cache."""
+    """Leave alone what was imported, and collect what the tests leave behind.
+
+    And build what takes longer than a test may, before the first test starts; afterwards it is found in the cache.
+    """
+    gc.freeze()
+    gc.enable()
     if any(("group", "kubernetes") in item.user_properties for item in session.items):
         groups.ALL["kubernetes"].install()
 
