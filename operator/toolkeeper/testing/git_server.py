@@ -18,6 +18,11 @@ ENVIRONMENT = {
     "PATH": os.environ.get("PATH", ""),
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
+    # Each commit would otherwise start a second program, to see whether there is anything to collect.
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "maintenance.auto",
+    "GIT_CONFIG_VALUE_0": "false",
+    "GIT_TEMPLATE_DIR": "",
     "GIT_AUTHOR_NAME": "somebody",
     "GIT_AUTHOR_EMAIL": "somebody@example.org",
     "GIT_COMMITTER_NAME": "somebody",
@@ -70,8 +75,9 @@ class GitRepository:
 
     @property
     def head(self) -> str:
-        """The newest commit."""
-        return self.git("rev-parse", "HEAD")
+        """The newest commit; read, because a program for each time it is asked would take longer than the rest."""
+        branch = (self.folder / ".git" / "HEAD").read_text().removeprefix("ref: ")
+        return (self.folder / ".git" / branch.strip()).read_text().strip()
 
 
 class GitServer:
