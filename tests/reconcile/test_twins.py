@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from reconcile.rig import Rig
+from toolkeeper.planning.observed import Snapshot
 from toolkeeper.resources.conditions import Condition, find
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
 from toolkeeper.testing.builders import make_server, make_toolbox
+from toolkeeper.testing.fake_toolbox import FakeToolbox
 from toolkeeper.testing.virtual import in_virtual_time
 
 
@@ -64,6 +67,34 @@ async def test_it_stays_so_while_the_host_is_away_and_starts_again() -> None:
             await asyncio.sleep(100.0)
         assert await rig.is_ready()
         assert (await reachable(rig, "twin")).reason == "SameHost"
+
+
+class SecondAgent(FakeToolbox):
+    """Another node agent on the Docker of the first."""
+
+    def __init__(self, first: FakeToolbox) -> None:
+        super().__init__("second")
+        self.first = first
+
+    async def state(self, installation: str, *, since: str = "", wait: float = 0.0) -> Snapshot:
+        seen = await self.first.state(installation, since=since.removeprefix("second-"), wait=wait)
+        return replace(seen, revision=f"second-{seen.revision}", epoch=0)
+
+
+@in_virtual_time
+async def test_two_agents_of_one_docker_do_not_take_each_others_containers() -> None:
+    async with Rig().running(make_server()) as rig:
+        [before] = rig.box.of("default", "time")
+        rig.boxes["http://127.0.0.1:30001"] = SecondAgent(rig.box)
+        await rig.store.apply(make_toolbox("second", endpoint="http://127.0.0.1:30001"))
+        await rig.store.apply(make_server("other", toolbox_ref="second"))
+        await asyncio.sleep(600.0)
+        said = await reachable(rig, "second")
+        assert (said.status, said.reason) == ("False", "SameHost")
+        assert "two node agents run on one Docker" in said.message
+        assert (await reachable(rig, "box")).status == "True"
+        assert rig.box.of("default", "time") == [before]
+        assert rig.done("remove") == []
 
 
 @in_virtual_time

@@ -21,6 +21,8 @@ class _Face:
 
     boot: str
     """Which start of its agent; no two agents share one."""
+    held: frozenset[str]
+    """Ids of the containers it showed; no two hosts share one."""
     since: float
     """When it first showed that."""
     seen_at: float
@@ -41,16 +43,17 @@ class Twins:
     def accept(self, toolbox: Key, snapshot: Snapshot) -> None:
         """Raises Refused when an older toolbox leads to the host that this one shows."""
         now, boot = self.clock.monotonic(), snapshot.revision.rpartition(":")[0]
+        held = frozenset(each.container_id for each in snapshot.containers if each.container_id)
         face = self._faces.get(toolbox)
         if face is None:
-            face = self._faces[toolbox] = _Face(boot, now, now)
+            face = self._faces[toolbox] = _Face(boot, held, now, now)
+        face.held = held
         if face.boot != boot:
             face.boot, face.since = boot, now
         face.seen_at = now
         face.twin_of = self._older_twin(toolbox, face)
         if face.twin_of is not None:
-            other = f"{face.twin_of.namespace}/{face.twin_of.name}"
-            raise Refused(f"toolbox {other} leads to the same host, and is the older one", reason=SAME_HOST)
+            raise Refused(self._told(face, face.twin_of), reason=SAME_HOST)
         for key, each in self._faces.items():
             if each.twin_of is not None or not self._is_older_twin(toolbox, key, each):
                 continue
@@ -76,7 +79,14 @@ class Twins:
         # The agent was started again: until the older one was asked since, they lead to one host as before.
         unasked = face.twin_of == one and other.seen_at < face.since
         # The cheap question first: it is asked of every toolbox, whenever one answers.
-        return bool(face.boot) and (other.boot == face.boot or unasked) and self._is_older(one, toolbox)
+        same = bool(face.boot) and (other.boot == face.boot or unasked)
+        return (same or not other.held.isdisjoint(face.held)) and self._is_older(one, toolbox)
+
+    def _told(self, face: _Face, twin: Key) -> str:
+        said = f"toolbox {twin.namespace}/{twin.name} leads to the same host, and is the older one"
+        if face.held.isdisjoint(self._faces[twin].held) or face.boot == self._faces[twin].boot:
+            return said
+        return f"{said}: two node agents run on one Docker"
 
     def _is_older(self, one: Key, other: Key) -> bool:
         return one != other and (self.age(one), one) < (self.age(other), other)

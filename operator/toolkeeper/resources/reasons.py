@@ -152,7 +152,7 @@ _TERMINAL: Final = {
     "RolledBack": "Correct the spec as the message says; only toolkeeper restart tries this version again.",
     "RolloutFailed": "Correct the spec as the message says; the previous version serves meanwhile.",
     "RuntimeUnsupported": "Place it on a toolbox with Docker, or remove the fields that the message names.",
-    "SameHost": "Delete one of the two Toolboxes, or let spec.allowedNamespaces of one admit the servers of both.",
+    "SameHost": "Delete one of the two and stop its own agent, or let the allowedNamespaces of one serve both.",
     "SecretInvalid": "Store the secret as UTF-8 text below 1 MiB, under a plain name.",
     "SecretMissing": "Create the Secret with the key that the message names.",
     "SecretForToolboxes": "Name another Secret; who has this one can do to the toolbox whatever the operator can.",
