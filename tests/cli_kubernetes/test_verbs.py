@@ -54,7 +54,8 @@ def test_a_rollback_brings_the_whole_spec_of_then(terminal: Terminal, named: tup
     terminal.declare(server(image="time:1"))
     then = terminal.spec()
     record = {"revision": 7, "hash": "v1:sha256:" + "a" * 64, "outcome": "Succeeded", "spec": then}
-    status = {"phase": "error", "history": [record], "wantedHash": "v1:sha256:" + "b" * 64}
+    large = {"revision": 6, "hash": "v1:sha256:" + "c" * 64, "outcome": "Succeeded"}
+    status = {"phase": "error", "history": [large, record], "wantedHash": "v1:sha256:" + "b" * 64}
     with terminal.cluster.client() as client:
         patch = {"spec": {"image": "time:2", "args": ["--broken"]}}
         headers = {"Content-Type": "application/merge-patch+json"}
@@ -65,7 +66,8 @@ def test_a_rollback_brings_the_whole_spec_of_then(terminal: Terminal, named: tup
         assert answer.is_success, answer.text
     unknown = terminal("rollback", "time", "--to", "1")
     assert unknown.exit_code == 1
-    assert "revision 1 is not in the history (it has 7)" in unknown.output
+    assert "revision 1 is not in the history (it has 6, 7)" in unknown.output
+    assert "revision 6 was too large to be kept" in terminal("rollback", "time", "--to", "6").output
     terminal.said("rollback", "time", *named)
     assert terminal.spec() == then
 

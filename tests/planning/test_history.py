@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from toolkeeper.planning.history import KEPT, extended, record
+import pytest
+
+from toolkeeper.planning.history import KEPT, ROOM, extended, record
 from toolkeeper.resources.mcpserver import RolloutRecord
 from toolkeeper.testing.builders import make_server
 
@@ -28,6 +30,34 @@ def test_failures_never_push_out_the_version_that_works() -> None:
         history = extended(history, _record(name))
     assert _names(history) == "bfghi"
     assert len(history) == KEPT
+
+
+def _of_size(name: str, size: int, *, good: bool = True) -> RolloutRecord:
+    return _record(name, good=good).model_copy(update={"spec": {"image": "x" * size}})
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"),
+    [
+        (0.1, "cdefg"),
+        (0.3, "efg"),
+        (0.6, "g"),
+        (1.1, ""),
+    ],
+)
+def test_the_specs_on_record_leave_room_for_the_object(share: float, kept: str) -> None:
+    history: tuple[RolloutRecord, ...] = ()
+    for name in "abcdefg":
+        history = extended(history, _of_size(name, int(share * ROOM)))
+    assert _names(history) == "cdefg"
+    assert "".join(each.hash for each in history if each.spec) == kept
+
+
+def test_the_version_to_go_back_to_is_kept_before_failures_after_it() -> None:
+    history: tuple[RolloutRecord, ...] = ()
+    for name, good in (("a", True), ("b", False), ("c", False)):
+        history = extended(history, _of_size(name, int(0.4 * ROOM), good=good))
+    assert [each.hash for each in history if each.spec] == ["a", "c"]
 
 
 def test_without_news_it_stays_the_same() -> None:

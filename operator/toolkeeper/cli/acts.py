@@ -120,10 +120,16 @@ def _earlier(resource: Resource, revision: int | None) -> dict[str, object]:
             raise Invalid(
                 f"revision {revision} is not in the history (it has {there}); `describe` lists them"
             )
-        return kept[revision]
+        return _kept(revision, kept[revision])
     worked = [
         each for each in history if each.outcome == "Succeeded" and each.hash != resource.status.wanted_hash
     ]
     if not worked:
         raise Invalid("no earlier version of this server ever worked; name one with --to")
-    return worked[-1].spec
+    return _kept(worked[-1].revision, worked[-1].spec)
+
+
+def _kept(revision: int, spec: dict[str, object]) -> dict[str, object]:
+    if not spec:
+        raise Invalid(f"the spec of revision {revision} was too large to be kept: declare it again yourself")
+    return spec

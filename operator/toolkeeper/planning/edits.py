@@ -61,6 +61,8 @@ def change(server: MCPServer, since: str) -> str:
 
 def difference(past: RolloutRecord, spec: Spec, restart: str) -> str:
     """What leads from a rollout to another version, given by its spec and the restart that was last requested."""
+    if not past.spec or not spec:
+        return ""  # it was too large to be kept
     found = edits(past.spec, spec)
     if found:
         return told(found)

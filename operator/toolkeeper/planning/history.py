@@ -1,13 +1,18 @@
-"""The rollouts that ended, newest last. Specs are kept as they were declared: going back needs them."""
+"""The rollouts that ended, newest last. Specs are kept as they were declared, as far as there is room: going back needs
+them.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from toolkeeper.resources.mcpserver import MCPServer, RolloutRecord
 from toolkeeper.resources.meta import RESTARTED_AT
 
 KEPT = 5
+ROOM = 512 * 1024
+"""Bytes that the specs on record may take together, as JSON. etcd takes 1.5 MiB for all of an object."""
 LONGEST_RESTART = 64
 Outcome = Literal["Succeeded", "RolledBack", "Failed"]
 
@@ -47,10 +52,29 @@ def extended(history: tuple[RolloutRecord, ...], latest: RolloutRecord | None) -
     revision = history[-1].revision + 1 if history else 1
     longer = (*history, latest.model_copy(update={"revision": revision}))
     kept, dropped = longer[-KEPT:], longer[:-KEPT]
-    if any(each.outcome == "Succeeded" for each in kept):
-        return kept
-    good = [each for each in dropped if each.outcome == "Succeeded"][-1:]
-    return (*good, *kept[len(good) :])
+    if not any(each.outcome == "Succeeded" for each in kept):
+        good = [each for each in dropped if each.outcome == "Succeeded"][-1:]
+        kept = (*good, *kept[len(good) :])
+    return _fitting(kept)
+
+
+def _fitting(history: tuple[RolloutRecord, ...]) -> tuple[RolloutRecord, ...]:
+    """The same records, some without their specs where all of them take too much room.
+
+    The newest keeps its own, for people go back to it from the next; then the one that they go back to from it.
+    """
+    newest = history[-1]
+    before = [each for each in history if each.outcome == "Succeeded" and each.hash != newest.hash][-1:]
+    others = [each for each in reversed(history[:-1]) if each not in before]
+    left, kept = ROOM, set[int]()
+    for each in (newest, *before, *others):
+        size = len(json.dumps(each.spec))
+        if size <= left:
+            left -= size
+            kept.add(each.revision)
+    if len(kept) == len(history):
+        return history
+    return tuple(each if each.revision in kept else each.model_copy(update={"spec": {}}) for each in history)
 
 
 def restart_of(server: MCPServer) -> str:

@@ -437,7 +437,7 @@ class RolloutRecord(Lenient):
     finished_at: datetime | None = None
     """When it ended."""
     spec: dict[str, Any] = Field(default_factory=dict)
-    """The spec as it was declared, for a rollback to it."""
+    """The spec as it was declared, for a rollback to it; empty where it was too large to be kept."""
 
 
 class ServerMemory(Lenient):
