@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -70,10 +71,30 @@ class _Quiet(WSGIRequestHandler):
 
 class _Threaded(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    timeout = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._places = threading.BoundedSemaphore(CALLERS)
+        self._ending, self._ended = socket.socketpair()
         super().__init__(*args, **kwargs)
+
+    def answer(self) -> None:
+        """Until `end` is called. `serve_forever` would look several times a second whether it was."""
+        with selectors.DefaultSelector() as selector:
+            for each in (self.socket, self._ended):
+                selector.register(each, selectors.EVENT_READ)
+            while self._ended not in [key.fileobj for key, _ in selector.select()]:
+                self.handle_request()
+
+    def end(self) -> None:
+        """From another thread: nobody who comes now is answered."""
+        self._ending.close()
+
+    def server_close(self) -> None:
+        """Give the port back."""
+        super().server_close()
+        self._ending.close()
+        self._ended.close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread; one caller too many is hung up on."""
@@ -138,16 +159,17 @@ async def answering(address: str, app: Application, *, option: str) -> AsyncIter
     Raises Invalid, naming the option that said so, when the address cannot be had.
     """
     server = _server(address, app, option)
-    thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True, name=option.strip("-"))
+    thread = threading.Thread(target=server.answer, daemon=True, name=option.strip("-"))
     thread.start()
     try:
         yield server.server_port
     finally:
-        server.shutdown()
+        server.end()
+        thread.join()
         server.server_close()
 
 
-def _server(address: str, app: Application, option: str) -> WSGIServer:
+def _server(address: str, app: Application, option: str) -> _Threaded:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal():
         raise Invalid(
