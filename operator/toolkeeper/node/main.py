@@ -25,6 +25,7 @@ from toolkeeper.node.choosing import Needs, choose
 from toolkeeper.node.gate import Gate, TokenFile, token_file
 from toolkeeper.node.node import Node
 from toolkeeper.node.notebook import Notebook
+from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.settings import NodeSettings
 from toolkeeper.telemetry.logs import Log, configured
 
@@ -80,7 +81,7 @@ async def serving(
             log=log,
             needs=needs,
         )
-        node = Node(chosen.runtime, notebook, clock=clock, boot=new_id()[:12], log=log)
+        node = Node(chosen.runtime, notebook, Revisions(new_id()[:12]), clock=clock, log=log)
         try:
             await node.open()
             app = make_app(node, gate=gate, clock=clock, new_id=lambda: new_id()[:16], log=log)

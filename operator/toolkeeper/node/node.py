@@ -29,12 +29,14 @@ SETTLE_SECONDS = 3.0
 class Node:
     """A running node agent. `open` before anything else; `aclose` leaves the containers running."""
 
-    def __init__(self, runtime: Runtime, notebook: Notebook, *, clock: Clock, boot: str, log: Log) -> None:
+    def __init__(
+        self, runtime: Runtime, notebook: Notebook, revisions: Revisions, *, clock: Clock, log: Log
+    ) -> None:
         self.tally = Tally()
         self.runtime = runtime
         self._notebook = notebook
         self._claims = Claims(notebook)
-        self._ledger = Ledger(clock=clock, notebook=notebook, revisions=Revisions(boot))
+        self._ledger = Ledger(clock=clock, notebook=notebook, revisions=revisions)
         self._works = Works(runtime, self._ledger, self._claims, clock=clock, tally=self.tally, log=log)
         self._observer = Observer(runtime, self._ledger, log, will_look_at=self._works.will_look_at)
         self._prober = Prober(runtime, self._ledger, clock=clock, tally=self.tally, log=log)

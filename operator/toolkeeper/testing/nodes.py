@@ -21,6 +21,7 @@ from toolkeeper.node.gate import Gate, Tokens
 from toolkeeper.node.main import listening, served
 from toolkeeper.node.node import Node
 from toolkeeper.node.notebook import Notebook
+from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.runtime import Runtime
 from toolkeeper.planning.instance import Instance, PackageSource
 from toolkeeper.planning.observed import Snapshot
@@ -94,9 +95,9 @@ async def standing(
     """A node over that runtime, reached without a network."""
     clock = clock or SystemClock()
     await runtime.open()
-    node = Node(
-        runtime, Notebook(notebook), clock=clock, boot=counting("boot")()[:12] + next(_HEX), log=Silent()
-    )
+    # Progress is told at once: the tests see every step, and wait for none.
+    revisions = Revisions(counting("boot")()[:12] + next(_HEX), patience=0)
+    node = Node(runtime, Notebook(notebook), revisions, clock=clock, log=Silent())
     await node.open()
     app = make_app(
         node, gate=Gate(Tokens(TOKEN), clock, guesses=guesses), clock=clock, new_id=counting(), log=Silent()
