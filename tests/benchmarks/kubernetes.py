@@ -14,7 +14,8 @@ handlers run beside each other. It waits for the handshake in one of two ways: i
 later, which is what the documentation recommends, or it asks every 50 ms itself. `ratio_to_kopf` is to the faster one.
 
 bare writes: somebody who sends what Toolkeeper writes of each server (the finalizer and the statuses, one after the
-other), and does nothing else: no toolbox, no decision, no belief. Nobody who makes these writes can be faster here.
+other), and does nothing else: no toolbox, no decision, no belief. Nobody who makes these writes can be faster here. And
+one bare write: the last status alone, of a server that nobody started.
 
 A process of its own applies the servers, watches them as `kubectl wait` does, and holds the clock: from the first apply
 until every status says Ready. All against the API server in memory, in a process of its own, or (`--real`) against the
@@ -35,6 +36,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -63,7 +65,8 @@ TYPICAL = FakeImage(pull=0.0, start=0.3, handshake=0.7)
 CALM = 2.0
 """Seconds between the operator's start and the first apply."""
 
-OURS, AGAIN, ITSELF, BARE = "Toolkeeper", "kopf, called again", "kopf, waits itself", "bare writes"
+OURS, AGAIN, ITSELF = "Toolkeeper", "kopf, called again", "kopf, waits itself"
+BARE, ONE = "bare writes", "one bare write"
 
 
 def main() -> None:
@@ -86,7 +89,8 @@ def main() -> None:
         OURS: lambda one, crowd: toolkeeper(one, crowd, idle=options.idle),
         AGAIN: lambda one, crowd: kopf_handlers(one, crowd, plain_kopf.calls_again),
         ITSELF: lambda one, crowd: kopf_handlers(one, crowd, plain_kopf.waits_itself),
-        BARE: writes_alone,
+        BARE: partial(writes_alone, finalizer=True),
+        ONE: partial(writes_alone, finalizer=False),
     }
     runs: dict[str, list[Run]] = {name: [] for name in contestants}
     for _ in range(options.rounds):
@@ -131,18 +135,23 @@ def _report(count: int, runs: Mapping[str, Sequence[Run]]) -> None:
             + (f", {requests:.1f} requests" if name == OURS else "")
             for name in runs
         }
-        | {"ratio to kopf": f"{kopf / seconds[OURS]:.2f}; of the bare writes {kopf / seconds[BARE]:.2f}"},
+        | {
+            "ratio to kopf": f"{kopf / seconds[OURS]:.2f}; of bare writes {kopf / seconds[BARE]:.2f}, "
+            f"of one {kopf / seconds[ONE]:.2f}"
+        },
         {
             "servers": count,
             "toolkeeper_seconds": seconds[OURS],
             "kopf_called_again_seconds": seconds[AGAIN],
             "kopf_waits_itself_seconds": seconds[ITSELF],
             "bare_writes_seconds": seconds[BARE],
+            "one_bare_write_seconds": seconds[ONE],
             "toolkeeper_cpu_ms": cpu[OURS],
             "toolkeeper_apiserver_cpu_ms": load[OURS],
             "bare_writes_apiserver_cpu_ms": load[BARE],
             "requests_per_server": requests,
             "bare_writes_ratio_to_kopf": kopf / seconds[BARE],
+            "one_bare_write_ratio_to_kopf": kopf / seconds[ONE],
             "ratio_to_kopf_called_again": seconds[AGAIN] / seconds[OURS],
             "ratio_to_kopf_waiting_itself": seconds[ITSELF] / seconds[OURS],
             "ratio_to_kopf": kopf / seconds[OURS],
@@ -236,9 +245,10 @@ async def kopf_handlers(cluster: Cluster, crowd: Crowd, wait: plain_kopf.Wait) -
         return await until_all(cluster, crowd.names, crowd.boxes)
 
 
-async def writes_alone(cluster: Cluster, crowd: Crowd) -> Run:
-    """What Toolkeeper wrote in the run before, of every server."""
-    async with bare_writes.running(cluster, crowd.written):
+async def writes_alone(cluster: Cluster, crowd: Crowd, *, finalizer: bool) -> Run:
+    """What Toolkeeper wrote in the run before, of every server; or only the last of it."""
+    statuses = crowd.written if finalizer else crowd.written[-1:]
+    async with bare_writes.running(cluster, statuses, finalizer=finalizer):
         await asyncio.sleep(CALM)
         return await until_all(cluster, crowd.names, crowd.boxes)
 

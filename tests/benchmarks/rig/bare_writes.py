@@ -28,8 +28,8 @@ async def statuses_of(cluster: Cluster, name: str) -> AsyncIterator[list[Json]]:
     async def watch() -> None:
         options = {"watch": "true", "fieldSelector": f"metadata.name={name}"}
         async for document in _watched(session, cluster, options):
-            status = document.get("status")
-            if status and status not in seen[-1:]:
+            status = document.get("status", {})
+            if status.get("conditions") and status not in seen[-1:]:
                 seen.append(status)
 
     async with access.session(cluster.login()) as session:
@@ -42,18 +42,20 @@ async def statuses_of(cluster: Cluster, name: str) -> AsyncIterator[list[Json]]:
 
 
 @asynccontextmanager
-async def running(cluster: Cluster, statuses: Sequence[Json]) -> AsyncIterator[None]:
+async def running(cluster: Cluster, statuses: Sequence[Json], *, finalizer: bool) -> AsyncIterator[None]:
     """Whoever gives each new server a finalizer and then these statuses, and knows neither servers nor toolboxes."""
     slots = asyncio.Semaphore(WRITES)
 
     async def write(document: Json) -> None:
         async with slots:
-            metadata, path = document["metadata"], cluster.url + documents.path(_key(document))
-            tested = [
-                {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
-                {"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]},
-            ]
-            written = await _patch(session, path, tested, JSON_PATCH)
+            written, path = document, cluster.url + documents.path(_key(document))
+            if finalizer:
+                version = document["metadata"]["resourceVersion"]
+                tested = [
+                    {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+                    {"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]},
+                ]
+                written = await _patch(session, path, tested, JSON_PATCH)
             for status in statuses:
                 known = {
                     each: written["metadata"][each]
@@ -63,9 +65,11 @@ async def running(cluster: Cluster, statuses: Sequence[Json]) -> AsyncIterator[N
                 written = await _patch(session, f"{path}/status", applied | {"status": status}, APPLY_PATCH)
 
     async def watch() -> None:
+        known: set[str] = set()
         async with asyncio.TaskGroup() as writing:
             async for document in _watched(session, cluster, {"watch": "true"}):
-                if FINALIZER not in document["metadata"].get("finalizers", ()):
+                if document["metadata"]["uid"] not in known:
+                    known.add(document["metadata"]["uid"])
                     writing.create_task(write(document))
 
     async with access.session(cluster.login()) as session:
