@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from toolkeeper.errors import ToolkeeperError
 from toolkeeper.stores.kubernetes.answers import failure
 
 EVENTS = "/apis/events.k8s.io/v1/namespaces/team/events"
@@ -24,3 +27,11 @@ def test_no_right_helps_in_a_namespace_that_ends() -> None:
     said = forbidden("unable to create new content in namespace team", causes=[cause])
     assert "unable to create new content" in said
     assert "grant it" not in said
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 422, 429, 500])
+@pytest.mark.parametrize("details", [None, [], "no", {"causes": None}, {"causes": "no"}, {"causes": [None]}])
+def test_a_proxy_that_answers_strangely_is_an_error_like_any_other(status: int, details: object) -> None:
+    body = json.dumps({"kind": "Status", "message": None, "details": details}).encode()
+
+    assert isinstance(failure("PATCH", EVENTS, status, body, None), ToolkeeperError)

@@ -51,7 +51,7 @@ def failure(method: str, path: str, status: int, body: bytes, retry_after: str |
         return Expired(f"{where}: {message}", reason="StoreUnreachable")
     if status == 429:
         return TooBusy(f"Kubernetes asks for patience: {message}", retry_after=seconds(retry_after, 1.0))
-    if status == 422 and method == "PATCH" and not said.get("details", {}).get("causes"):
+    if status == 422 and method == "PATCH" and not _causes(said):
         # A failed `test` of a JSON patch, the only thing without a cause that is invalid about our patches.
         return Conflict(f"{where}: it is no longer the version that was read")
     if status in (400, 405, 406, 413, 415, 422):
@@ -77,8 +77,18 @@ def _status(body: bytes) -> Json:
     return said if isinstance(said, dict) and said.get("kind") == "Status" else {}
 
 
+def _details(said: Json) -> Json:
+    details = said.get("details")
+    return details if isinstance(details, dict) else {}
+
+
+def _causes(said: Json) -> list[Json]:
+    causes = _details(said).get("causes")
+    return [each for each in causes if isinstance(each, dict)] if isinstance(causes, list) else []
+
+
 def _not_found(said: Json, path: str, message: str) -> ToolkeeperError:
-    if said.get("details", {}).get("name"):
+    if _details(said).get("name"):
         return NotFound(message)
     return Unreachable(
         f"Kubernetes does not serve {path}: install the CustomResourceDefinitions "
@@ -91,7 +101,6 @@ def _forbidden(method: str, path: str, message: str, said: Json) -> str:
     # The server's own message names user, verb, resource and namespace; it says no more when a webhook refuses.
     verb = VERBS.get(method, method.lower())
     told = f"Kubernetes forbids {verb} on {path}: {message}"
-    causes = said.get("details", {}).get("causes") or ()
-    if any(each.get("reason") == "NamespaceTerminating" for each in causes):
+    if any(each.get("reason") == "NamespaceTerminating" for each in _causes(said)):
         return told  # no right of ours would change that
     return f"{told}; grant it with a Role and a RoleBinding"
