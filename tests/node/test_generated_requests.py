@@ -15,6 +15,7 @@ from toolkeeper.node.app import make_api
 from toolkeeper.testing.fake_runtime import FakeRuntime
 from toolkeeper.testing.nodes import TOKEN, node_in_a_thread
 
+pytestmark = pytest.mark.slow  # hundreds of requests to a real server
 LOGIN = {"Authorization": f"Bearer {TOKEN}"}
 
 

@@ -19,7 +19,7 @@ from toolkeeper.stores.git.access import Reference
 from toolkeeper.stores.git.program import Git
 from toolkeeper.testing.git_server import GitRepository, GitServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each pull is several runs of git, on both sides
 LOGIN = "robot:hunter2-s3cret"
 TOKEN = Reference("env", "GIT_LOGIN")
 

@@ -21,7 +21,7 @@ from toolkeeper.stores.directory import DirectoryStore
 from toolkeeper.telemetry.metrics import GitMetrics
 from toolkeeper.testing.git_server import GitRepository
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each push is several runs of git
 BROKEN = "apiVersion: toolkeeper.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: [\n"
 
 
@@ -341,7 +341,6 @@ class TestFollowing:
         assert registry.get_sample_value("toolkeeper_git_commit", {"commit": commit}) == 1
         assert registry.get_sample_value("toolkeeper_git_pulls_total", {"outcome": "switched"}) == 1
 
-    @pytest.mark.slow
     async def test_a_failure_is_logged_once_and_so_is_its_end(self, control: Control) -> None:
         await control.push(time="time:1")
         registry, log = CollectorRegistry(), Said()

@@ -126,6 +126,7 @@ async def test_a_restart_of_the_server_is_survived(
         await store.write_status(found.model_copy(update={"status": MCPServerStatus(phase="active")}))
 
 
+@pytest.mark.slow  # servers count in whole seconds
 async def test_a_write_waits_as_long_as_the_server_asks(
     store: KubernetesStore, door: Door, hand: Hand
 ) -> None:

@@ -240,10 +240,10 @@ async def test_a_program_that_takes_its_time_is_not_begun_again_by_whoever_canno
 ) -> None:
     path = kubeconfig(cluster, plugin)
     plugin.prints({"token": cluster.token})
-    plugin.does(f"sleep 1; cat {plugin.folder}/says")
+    plugin.does(f"sleep 0.4; cat {plugin.folder}/says")
     api = Api(lambda: access.login(path))
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(0.1):
             await api.request("GET", "/version")
     assert (await api.request("GET", "/version"))["major"]
     assert len(plugin.calls) == 1

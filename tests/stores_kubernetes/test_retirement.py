@@ -135,6 +135,7 @@ async def test_what_is_being_deleted_can_be_abandoned_and_that_is_said(api: Api,
     assert any("goes without its containers" in each for each in said)
 
 
+@pytest.mark.slow  # two seconds until it asks again for the lease
 async def test_nothing_is_released_while_an_operator_leads(api: Api, hand: Hand) -> None:
     await hold(hand)
     leader = elected(api, "leader")
