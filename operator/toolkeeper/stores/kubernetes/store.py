@@ -27,6 +27,7 @@ from toolkeeper.stores.kubernetes.chronicle import Chronicle
 from toolkeeper.stores.kubernetes.feed import WATCH_SECONDS, KopfFeed, Listener
 from toolkeeper.stores.kubernetes.figures import Figures
 from toolkeeper.stores.kubernetes.hearing import Health, Hearing
+from toolkeeper.stores.kubernetes.strangers import Strangers
 
 LIST_EVERY = 300.0
 """Seconds between lists that nothing asked for: how late a change is noticed of which no watch told."""
@@ -67,6 +68,7 @@ class KubernetesStore:
         self._feed = Feed()
         self._writing = asyncio.Semaphore(WRITES)
         self._unwritten = 0
+        self._strangers = Strangers(self._clock)
         self._chronicle = Chronicle(
             self.api, identity=identity, clock=self._clock, busy=lambda: self._unwritten > 0
         )
@@ -181,19 +183,20 @@ class KubernetesStore:
     ) -> Resource:
         known = self._beliefs.get(resource.key)
         self._unwritten += 1
-        try:
-            async with self._writing:
-                document = await self.api.request(
-                    "PATCH", path, body=body, content_type=content_type, params=params
-                )
-        except Refused as exc:
-            # A permission may come back, and a CustomResourceDefinition be upgraded, without an edit of the object.
-            raise Unreachable(str(exc), reason=exc.reason) from exc
-        finally:
-            self._unwritten -= 1
-        if known is None or not _same_version(known, resource):
-            return self._wrote(documents.decoded(resource.kind, document), document)
-        return self._wrote(documents.rewritten(known, resource, body, document), document)
+        with self._strangers.writing(resource.key):
+            try:
+                async with self._writing:
+                    document = await self.api.request(
+                        "PATCH", path, body=body, content_type=content_type, params=params
+                    )
+            except Refused as exc:
+                # A permission may come back, and a CustomResourceDefinition be upgraded, without an edit of the object.
+                raise Unreachable(str(exc), reason=exc.reason) from exc
+            finally:
+                self._unwritten -= 1
+            if known is None or not _same_version(known, resource):
+                return self._wrote(documents.decoded(resource.kind, document), document)
+            return self._wrote(documents.rewritten(known, resource, body, document), document)
 
     def _wrote(self, resource: Resource, document: Json) -> Resource:
         kind = resource.kind
@@ -226,7 +229,7 @@ class KubernetesStore:
 
     def _believe(self, kind: str, type: str | None, document: Json) -> None:
         told = self._beliefs.gone if type == "DELETED" else self._beliefs.seen
-        self._publish(told(kind, document))
+        self._publish(self._strangers.judged(told(kind, document)))
 
     def _publish(self, *changes: Change | None) -> None:
         self._feed.publish([each for each in changes if each is not None])
@@ -281,7 +284,7 @@ class KubernetesStore:
         changes = self._beliefs.listed(kind, namespace, items, int(version) if version.isdecimal() else 0)
         if self._hearing.begun:
             self._hearing.missed += len(changes)
-        self._publish(*changes)
+        self._publish(*map(self._strangers.judged, changes))
 
     def look_soon(self) -> None:
         """List as soon as possible instead of in a few minutes."""
