@@ -152,6 +152,36 @@ def test_a_released_lease_is_taken_at_the_next_look() -> None:
     in_virtual_time(story())
 
 
+def test_a_lease_is_released_although_its_last_renewal_was_cut_off() -> None:
+    async def story() -> None:
+        shelf = Shelf()
+        one = Process(shelf, "one")
+        task = asyncio.create_task(one.run())
+        await asyncio.sleep(5.0)
+        assert shelf.record is not None
+        shelf.write("one", shelf.record.transitions)  # it came through, but nobody heard of it
+        await one.lease.release()
+        assert shelf.record.holder == ""
+        await task
+
+    in_virtual_time(story())
+
+
+def test_a_released_lease_of_somebody_else_is_left_alone() -> None:
+    async def story() -> None:
+        shelf = Shelf()
+        one = Process(shelf, "one")
+        task = asyncio.create_task(one.run())
+        await asyncio.sleep(5.0)
+        shelf.write("two", 1)
+        await one.lease.release()
+        assert shelf.record is not None
+        assert shelf.record.holder == "two"
+        await task
+
+    in_virtual_time(story())
+
+
 def test_the_leader_survives_the_deletion_of_its_lease() -> None:
     async def story() -> None:
         shelf = Shelf()

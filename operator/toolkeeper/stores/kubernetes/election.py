@@ -92,9 +92,18 @@ class ElectedLease:
             if leads and self._seen is not None:
                 try:
                     async with asyncio.timeout(RETRY_SECONDS):
-                        self._saw(await self._registry.renew(self._seen, ""))
+                        await self._vacate(self._seen)
                 except (ToolkeeperError, TimeoutError) as exc:
                     log.info("lease-not-released", failure=str(exc), free_in=LEASE_SECONDS)
+
+    async def _vacate(self, seen: Record) -> None:
+        try:
+            self._saw(await self._registry.renew(seen, ""))
+        except Conflict:
+            # A renewal that was just cut off may have come through all the same.
+            newest = await self._registry.read()
+            if newest.holder == self._identity:
+                self._saw(await self._registry.renew(newest, ""))
 
     async def _attempt(self) -> bool:
         """One look at the record, and at most one write. Returns whether this process leads now."""
