@@ -85,7 +85,7 @@ class Operator:
         self._store, self._clock, self._rng = store, clock, rng
         self._settings = settings = settings or OperatorSettings()
         self._planner = planner or Planner()
-        self._recorder = Recorder(telemetry or Telemetry(), clock)
+        self._recorder = Recorder(telemetry or Telemetry(), clock, installation=policy.installation)
         self._queue = WorkQueue(clock, rng, backoff=settings.backoff)
         self._inventory = Inventory()
         self._keyring = Keyring(store, digest_key, self._rotated, clock=clock, rng=rng)

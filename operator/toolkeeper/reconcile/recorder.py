@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import ToolkeeperError
+from toolkeeper.planning.naming import installation_of
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.world import Decision, World
 from toolkeeper.reconcile.executor import Outcome
@@ -47,12 +48,14 @@ class Telemetry:
 class Recorder:
     """Turns what happens in the loop into figures and sentences."""
 
-    def __init__(self, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(self, telemetry: Telemetry, clock: Clock, *, installation: str = "") -> None:
         self._metrics, self._actions, self._log = telemetry.metrics, telemetry.actions, telemetry.log
         self._on_pass, self._clock = telemetry.on_pass, clock
         self._since: dict[Key, tuple[int, float, bool]] = {}
         """Server → (generation, when its change was noticed, whether a host accepted it)."""
         self._problems: frozenset[str] = frozenset()
+        self._rulers = {installation, ""}
+        """Control planes of which somebody was told that they look after these servers, this one included."""
         self._fallen: set[Key] = set()
         """Servers that were as declared, and then were not, although nobody edited them."""
 
@@ -66,8 +69,22 @@ class Recorder:
         for each in difference.removed:
             self._since.pop(each.key, None)
             self._fallen.discard(each.key)
+        self._count_rulers(difference)
         if difference.changed or difference.removed:
             self._log.info("inventory", changed=len(difference.changed), removed=len(difference.removed))
+
+    def _count_rulers(self, difference: Difference) -> None:
+        for each in difference.changed:
+            ruler = installation_of(each.status.container) if isinstance(each, MCPServer) else ""
+            if ruler in self._rulers:
+                continue
+            self._rulers.add(ruler)
+            self._log.warning(
+                "another control plane deployed these servers: if it still runs, each of them runs twice; stop one, "
+                "or let each watch namespaces of its own",
+                installation_of_the_other=ruler,
+                **_names(each.key),
+            )
 
     def listed(self, problems: Sequence[Problem]) -> None:
         """These pieces of the source cannot be read."""
