@@ -37,8 +37,8 @@ leaves the last good one; `toolkeeper describe` shows which.
 \b
 Several operators of one cluster elect a leader by the Lease "toolkeeper" in --operator-namespace; a standby takes over
 within 15 s. Beside it are the ConfigMap "toolkeeper" (the installation's name) and the Secret "toolkeeper-digests" (the
-key that secrets are compared by); both are created if absent. Another --operator-namespace is another control plane: where
-two of them look after the same namespaces, each server runs twice.
+key that secrets are compared by); both are created if absent. Another --operator-namespace is another control plane:
+where two of them look after the same namespaces, each server runs twice.
 """
 
 
