@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from toolkeeper.probe.evidence import MOST_BYTES, Answer, Evidence, Kind, Trouble
-from toolkeeper.probe.hints import MOST_MESSAGE, explain, hint_refused, listening_on_loopback
+from toolkeeper.probe.hints import MOST_MESSAGE, explain
 
 JSON = "application/json"
 RPC_ERROR = Trouble(Kind.RPC_ERROR, "-32603")
@@ -72,38 +72,3 @@ def test_messages_are_one_bounded_line() -> None:
     hint = explain([Trouble(Kind.SCHEMA, "x\n" * 500)], seen())
     assert len(hint.message) <= MOST_MESSAGE
     assert hint.message.isprintable()
-
-
-@pytest.mark.parametrize(
-    ("on_loopback", "reason"),
-    [(True, "BoundToLoopback"), (False, "ConnectionRefused"), (None, "ConnectionRefused")],
-)
-def test_a_refused_connection_is_explained_by_where_the_server_listens(
-    on_loopback: bool | None, reason: str
-) -> None:
-    assert hint_refused(on_loopback).reason == reason
-
-
-HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-
-
-@pytest.mark.parametrize(
-    ("table", "verdict"),
-    [
-        ("0: 0100007F:1F40 00000000:0000 0A", True),
-        ("0: 0B00007F:1F40 00000000:0000 0A", True),
-        ("0: 00000000:1F40 00000000:0000 0A", False),
-        ("0: 0100007F:1F40 00000000:0000 0A\n1: 020011AC:1F40 00000000:0000 0A", False),
-        ("0: 0100007F:1F40 0100007F:D431 01", None),
-        ("0: 0100007F:1F41 00000000:0000 0A", None),
-        ("0: 00000000000000000000000001000000:1F40 00000000000000000000000000000000:0000 0A", True),
-        ("0: 0000000000000000FFFF00000100007F:1F40 00000000000000000000000000000000:0000 0A", True),
-        ("0: 00000000000000000000000000000000:1F40 00000000000000000000000000000000:0000 0A", False),
-        ("0: 0000000000000000FFFF0000020011AC:1F40 00000000000000000000000000000000:0000 0A", False),
-        ("", None),
-    ],
-)
-def test_the_kernels_socket_table_says_whether_only_loopback_is_served(
-    table: str, verdict: bool | None
-) -> None:
-    assert listening_on_loopback(HEADER + table, port=8000) is verdict

@@ -48,37 +48,6 @@ def explain(troubles: Sequence[Trouble], evidence: Evidence) -> Hint:
     return Hint(hint.reason, printable(hint.message, MOST_MESSAGE))
 
 
-def hint_refused(listening_on_loopback: bool | None) -> Hint:
-    """The reason when the port is closed from outside although the server's process runs.
-
-    `listening_on_loopback`: what the function of that name found; None as well when nobody could look.
-    """
-    if listening_on_loopback:
-        return Hint("BoundToLoopback", "the server listens on a loopback address only: make it bind 0.0.0.0")
-    if listening_on_loopback is None:
-        return Hint(
-            "ConnectionRefused", "nothing listens on the port: the server is starting, or uses another port"
-        )
-    return Hint("ConnectionRefused", "the server listens on the port but refuses connections from its host")
-
-
-def listening_on_loopback(proc_net_tcp: str, port: int) -> bool | None:
-    """Whether every listener of `port` is on loopback, read from the text of `/proc/<pid>/net/tcp` (and `tcp6`).
-
-    None when nothing listens on the port at all.
-    """
-    rows = [line.split() for line in proc_net_tcp.splitlines()]
-    listening = [row[1].split(":") for row in rows if len(row) > 3 and row[3] == "0A"]
-    addresses = [address for address, hex_port in listening if int(hex_port, 16) == port]
-    return all(map(_is_loopback, addresses)) if addresses else None
-
-
-def _is_loopback(address: str) -> bool:
-    """Kernel notation: 32-bit words in the host's (little-endian) order; covers ::1 and ::ffff:127.0.0.0/8."""
-    mapped_or_v4 = len(address) == 8 or address.startswith("0000000000000000FFFF0000")
-    return (mapped_or_v4 and address.endswith("7F")) or address == "00000000000000000000000001000000"
-
-
 def _too_much(failure: _Failure) -> Hint | None:
     if failure.evidence.received > MOST_BYTES or failure.trouble(Kind.TOO_MUCH):
         return Hint(

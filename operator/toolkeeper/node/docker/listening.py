@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 LISTEN: Final = "0A"
-LOOPBACK_4: Final = "7F"
-LOOPBACK_6: Final = ("00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
+LOOPBACK_6: Final = "00000000000000000000000001000000"
+MAPPED_4: Final = "0000000000000000FFFF0000"
+"""An IPv4 address in IPv6's notation begins so."""
 
 
 def on_loopback_only(pid: int, port: int, proc: Path = Path("/proc")) -> bool | None:
@@ -33,5 +34,6 @@ def listeners(lines: Iterable[str], port: int) -> Iterable[str]:
 
 
 def _is_loopback(address: str) -> bool:
-    # IPv4 addresses are little-endian here: 127.0.0.1 is 0100007F.
-    return address.endswith(LOOPBACK_4) if len(address) == 8 else address in LOOPBACK_6
+    # Words are little-endian here: 127.0.0.1 is 0100007F, and all of 127.0.0.0/8 is loopback.
+    v4 = len(address) == 8 or address.startswith(MAPPED_4)
+    return address.endswith("7F") if v4 else address == LOOPBACK_6
