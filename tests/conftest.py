@@ -6,14 +6,17 @@ import asyncio
 import functools
 import gc
 import inspect
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import docker
 import pytest
 
 import generated
 from services import apiserver, base_images, engine, groups, image, registry
+from toolkeeper.testing.wheels import offline, tiny_package
 
 PATIENCE = 0.8
 """Of a test's timeout: an async test is cancelled then, so that its fixtures tidy up and the run goes on.
@@ -76,6 +79,20 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apiserver.A
     """A real Kubernetes API server without any controller; for tests marked `kubernetes`."""
     with apiserver.running(tmp_path_factory.mktemp("kubernetes")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def package_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which pip finds `tiny-mcp` and nothing else, without a network."""
+    index = tmp_path_factory.mktemp("index")
+    tiny_package(index)
+    return offline(index, os.environ)
+
+
+@pytest.fixture(scope="session")
+def package_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where environments are kept between tests."""
+    return tmp_path_factory.mktemp("environments")
 
 
 class Account:
