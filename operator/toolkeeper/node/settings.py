@@ -43,8 +43,6 @@ class NodeSettings(BaseModel):
     """Valid bearer tokens, one per line; made with a fresh one at the first start if it is absent."""
     name: str = ""
     """The name of this toolbox; the machine's host name if not set."""
-    public_endpoint: str = ""
-    """The URL under which operators reach this node, for `enroll`."""
     docker_socket: Path = Path("/var/run/docker.sock")
     """Where Docker listens."""
     docker_addresses: str = "10.201.0.0/16"

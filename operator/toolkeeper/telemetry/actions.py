@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, TextIO
+from typing import Literal, Protocol
 
 from toolkeeper.telemetry.logs import Log
 
@@ -47,18 +46,6 @@ class Nowhere:
 
     def record(self, action: Action) -> None:
         pass
-
-
-class JsonLines:
-    """One JSON object per line, flushed at once: a crash loses nothing that was done."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def record(self, action: Action) -> None:
-        fields = {**asdict(action), "at": action.at.isoformat(), "seconds": round(action.seconds, 6)}
-        self._stream.write(json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n")
-        self._stream.flush()
 
 
 class Logged:

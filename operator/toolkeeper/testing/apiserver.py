@@ -1,7 +1,7 @@
 """A Kubernetes API server in memory: enough of one for our store, kopf and kubectl. Held to the real one by our tests.
 
     with ApiServer().running() as server:
-        server.url                      any token is let in, unless `server.forbid` says otherwise
+        server.url                      any token is let in
 
 It has the rules that our writes rely on (versions, uids, generations, finalizers, status apart, server-side apply by
 field, pruning, defaults and validation by schema) and none of what we do not use. Where it cannot know (CEL rules), it
@@ -40,17 +40,10 @@ class ApiServer:
         self.url = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchers: set[asyncio.Event] = set()
-        self._forbidden: set[tuple[str, str]] = set()
         for name in ("default", "kube-system"):
             self.objects.create(
                 serving(self.objects, "", "v1", "namespaces"), None, {"metadata": {"name": name}}
             )
-
-    def forbid(self, verb: str, plural: str, *, allow: bool = False) -> None:
-        """From now on nobody may do this, or (`allow`) everybody may again."""
-        (self._forbidden.discard if allow else self._forbidden.add)((verb, plural))
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake)
 
     def compact(self) -> None:
         """Forget the past: a watch that continues from it is told 410, as etcd's compaction has it."""
@@ -119,10 +112,6 @@ class ApiServer:
             raise Rejected(404, "NotFound", "the server could not find the requested resource")
         watching = request.query.get("watch") in ("true", "1")
         verb = VERBS.get(request.method) or ("watch" if watching else "get" if name else "list")
-        if (verb, plural) in self._forbidden:
-            raise Rejected(
-                403, "Forbidden", f'{plural}.{group} is forbidden: cannot {verb} resource "{plural}"'
-            )
         if verb == "watch":
             return await self._watch(request, kind, namespace)
         before = self.objects.version
@@ -194,7 +183,7 @@ class ApiServer:
         place = int(since) if since not in ("", "0") else None
         with self._watcher() as woken, suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(seconds):
-                while ("watch", kind.plural) not in self._forbidden:
+                while True:
                     woken.clear()
                     events, place = self.objects.since(kind, namespace, place)
                     for event in events:

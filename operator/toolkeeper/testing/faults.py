@@ -53,8 +53,6 @@ class Process:
 
     name: str
     armed: list[Armed] = field(default_factory=list)
-    effects: int = 0
-    """Side effects that it attempted so far."""
     alive: bool = True
     on_crash: Callable[[], None] = lambda: None
     asleep: asyncio.Future[None] | None = None
@@ -95,7 +93,6 @@ class Process:
     async def call(self, where: Where, what: Callable[[], Awaitable[T]]) -> T:
         """A side effect, with the mishap that is due, if any."""
         await self.gate()
-        self.effects += 1
         armed = self._due(where)
         mishap = None if armed is None else armed.mishap
         if mishap == "crash before":

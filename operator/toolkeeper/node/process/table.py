@@ -1,4 +1,4 @@
-"""The processes of this host as Linux shows them under /proc: who lives, what a session uses, who listens where."""
+"""The processes of this host as Linux shows them under /proc: who lives, and what a session uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_LISTEN = "0A"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,32 +72,6 @@ def kill(session: int, number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def listens(members: tuple[int, ...], port: int) -> bool | None:
-    """Whether one of them listens on that TCP port; None when that cannot be seen."""
-    try:
-        inodes = {inode for pid in members for inode in _sockets(pid)}
-        return any(inode in inodes for at, inode in _listeners() if at == port)
-    except OSError:
-        return None
-
-
 def _pids() -> Iterator[int]:
     # Path.iterdir would make an object of every process, every second.
     return (int(entry) for entry in os.listdir(PROC) if entry.isdigit())  # noqa: PTH208 - as above
-
-
-def _sockets(pid: int) -> Iterator[str]:
-    for entry in os.scandir(PROC / str(pid) / "fd"):
-        with suppress(OSError):
-            target = os.readlink(entry.path)  # noqa: PTH115 - a socket's link is no path
-            if target.startswith("socket:["):
-                yield target[8:-1]
-
-
-def _listeners() -> Iterator[tuple[int, str]]:
-    for table in ("tcp", "tcp6"):
-        with suppress(FileNotFoundError):
-            for line in (PROC / "net" / table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN:
-                    yield int(fields[1].rpartition(":")[2], 16), fields[9]
