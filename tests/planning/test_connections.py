@@ -11,7 +11,7 @@ from toolkeeper.planning.connections import Answer, connection
 from toolkeeper.planning.decide import decide
 from toolkeeper.resources.agentconnection import AgentConnection, AgentConnectionSpec
 from toolkeeper.resources.conditions import find
-from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.mcpserver import MOST_NAMED, MCPServer
 from toolkeeper.resources.meta import Metadata
 from toolkeeper.testing.builders import (
     NOW,
@@ -99,6 +99,20 @@ def test_labels_may_mean_several_servers() -> None:
         "False",
         "ServerNotFound",
     )
+
+
+def test_of_very_many_tools_not_all_are_named_but_all_are_counted() -> None:
+    def many(name: str) -> MCPServer:
+        server = ready(name, labels={"team": "files"})
+        tools = tuple(f"{name}_{number}" for number in range(900))
+        return server.model_copy(update={"status": server.status.model_copy(update={"tools": tools})})
+
+    found = told(connected(serverSelector={"team": "files"}), many("a"), many("b"))
+    assert len(found.status.tools) == MOST_NAMED
+    resolved = find(found.status.conditions, "ToolsResolved")
+    assert resolved is not None
+    assert resolved.message == "1800 granted"
+    assert told(found, many("a"), many("b")) is found
 
 
 def test_a_server_of_another_namespace_is_not_meant() -> None:

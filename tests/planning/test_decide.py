@@ -45,6 +45,12 @@ def reason(server: MCPServer, type: str) -> str:
     return "" if found is None else found.reason
 
 
+def test_a_deleted_server_that_goes_is_stopped_and_not_starting() -> None:
+    server = make_server(deleted=True)
+    going, _ = settled(server, make_container(server, state="removing"))
+    assert going.status.phase == "stopped"
+
+
 # At rest --------------------------------------------------------------------------------------------------------------
 
 

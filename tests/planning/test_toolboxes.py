@@ -9,6 +9,7 @@ import pytest
 from toolkeeper.planning.decide import decide
 from toolkeeper.planning.observed import Observation, Unreachable
 from toolkeeper.resources.conditions import find
+from toolkeeper.resources.mcpserver import MOST_NAMED
 from toolkeeper.resources.toolbox import Toolbox
 from toolkeeper.testing.builders import make_container, make_server, make_snapshot, make_toolbox, make_world
 
@@ -98,6 +99,11 @@ def test_a_toolbox_that_falls_silent_keeps_what_was_known_of_it() -> None:
 def test_orphans_are_named() -> None:
     ghost = make_container(make_server("ghost"))
     assert looked(make_snapshot(ghost)).status.orphans == (ghost.name,)
+
+
+def test_very_many_orphans_are_not_all_named() -> None:
+    ghosts = [make_container(make_server(f"ghost-{number}")) for number in range(MOST_NAMED + 1)]
+    assert len(looked(make_snapshot(*ghosts)).status.orphans) == MOST_NAMED
 
 
 @pytest.mark.parametrize(

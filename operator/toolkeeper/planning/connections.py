@@ -9,7 +9,7 @@ from toolkeeper.planning.globs import admits
 from toolkeeper.planning.statuses import Said, changed_conditions
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.conditions import Status, is_true
-from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.mcpserver import MOST_NAMED, MCPServer
 from toolkeeper.resources.toolbox import Toolbox
 
 Answer = tuple[Status, str, str]
@@ -47,13 +47,13 @@ def connection(
             Said("Ready", "False", "NoGateway", NO_GATEWAY, generation),
             Said("Stalled", "True", *why, generation),
         ]
-    status = resource.status
+    status, named = resource.status, tools[:MOST_NAMED]
     conditions = changed_conditions(status.conditions, said, now)
-    if conditions is None and status.tools == tools and status.observed_generation == generation:
+    if conditions is None and status.tools == named and status.observed_generation == generation:
         return resource
     update = {
         "observed_generation": generation,
-        "tools": tools,
+        "tools": named,
         "conditions": status.conditions if conditions is None else conditions,
     }
     return resource.model_copy(update={"status": status.model_copy(update=update)})

@@ -231,7 +231,7 @@ def _phase(s: Situation, verdict: Verdict) -> Phase:
     if s.serving is not None:
         return "active"
     at = _shown(s, verdict) if s.match is not None or s.keeper is None or s.spec.running else s.kept_at
-    word = phase(at, running=s.spec.running)
+    word = phase(at, running=s.spec.running and s.wanted.server.metadata.deletion_timestamp is None)
     if word == "starting" and s.wanted.instance is None:
         return "error"
     if word == "starting" and verdict.mood != "moving":

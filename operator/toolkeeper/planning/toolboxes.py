@@ -10,7 +10,7 @@ from toolkeeper.planning.situation import Situation
 from toolkeeper.planning.statuses import Said, changed_conditions, word
 from toolkeeper.planning.world import World
 from toolkeeper.resources.conditions import Status, is_true
-from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.mcpserver import MOST_NAMED, MCPServer
 from toolkeeper.resources.quantity import memory_bytes, nano_cpus
 from toolkeeper.resources.toolbox import GatewaySpec, Toolbox, ToolboxSpec
 
@@ -52,7 +52,7 @@ def describe(
             "runtime": seen.runtime,
             "capacity": _capacity(toolbox.spec, seen),
             "foreign": seen.foreign,
-            "orphans": orphans.names,
+            "orphans": orphans.names[:MOST_NAMED],
         }
     conditions = changed_conditions(status.conditions, _conditions(toolbox, seen), world.now)
     if conditions is None and all(getattr(status, name) == value for name, value in fields.items()):

@@ -34,7 +34,9 @@ from toolkeeper.resources.rules import KeyedBy, Rule, Ruled, exactly_one
 
 Transport = Literal["stdio", "streamable-http", "sse"]
 Profile = Literal["restricted", "baseline", "permissive"]
-Observations = Annotated[tuple[Observed, ...], Field(json_schema_extra={"maxItems": 1024})]
+MOST_NAMED = 1024
+"""Things that a status names one by one at most: a cluster refuses a longer list, and with it the whole status."""
+Observations = Annotated[tuple[Observed, ...], Field(json_schema_extra={"maxItems": MOST_NAMED})]
 
 
 class SecretKeyRef(Model):
