@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ KEYWORDS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def rendered() -> Mapping[str, str]:
+    """Path → text of every file."""
+    return render_crds()
+
+
 @pytest.fixture(params=sorted(KINDS))
 def kind(request: pytest.FixtureRequest) -> str:
     """Each kind in turn."""
@@ -42,16 +48,16 @@ def pieces(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
             yield from pieces(schema[name], f"{path}[]")
 
 
-def test_the_checked_in_files_are_what_the_models_render() -> None:
+def test_the_checked_in_files_are_what_the_models_render(rendered: Mapping[str, str]) -> None:
     there = {
         str(file.relative_to(CRDS)): file.read_text("utf-8") for file in CRDS.rglob("*") if file.is_file()
     }
-    assert there == render_crds(), "run `toolkeeper crds` and commit what it writes"
+    assert there == rendered, "run `toolkeeper crds` and commit what it writes"
 
 
-def test_rendering_twice_gives_the_same_text_and_valid_documents() -> None:
-    assert render_crds() == render_crds()
-    for name, text in render_crds().items():
+def test_rendering_twice_gives_the_same_text_and_valid_documents(rendered: Mapping[str, str]) -> None:
+    assert rendered == render_crds()
+    for name, text in rendered.items():
         assert (
             json.loads(text)
             if name.endswith(".json")

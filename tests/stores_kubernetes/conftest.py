@@ -15,14 +15,14 @@ from typing import Any
 import httpx
 import kopf
 import pytest
-import yaml
 
 from services import apiserver
 from stores_kubernetes.door import Door
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import Conflict, NotFound
 from toolkeeper.reconcile.ports import Resource, Store
-from toolkeeper.resources.crds import render_crds
+from toolkeeper.resources.crds import crd
+from toolkeeper.resources.kinds import KINDS
 from toolkeeper.resources.meta import API_VERSION, Key
 from toolkeeper.stores.kubernetes import documents
 from toolkeeper.stores.kubernetes.store import KubernetesStore
@@ -161,8 +161,7 @@ def prepare(cluster: Cluster) -> None:
 
 def definitions() -> list[dict[str, Any]]:
     """Our CustomResourceDefinitions, as they are rendered from the models."""
-    rendered = [yaml.safe_load(text) for text in render_crds().values() if "CustomResourceDefinition" in text]
-    return [each for each in rendered if each.get("kind") == "CustomResourceDefinition"]
+    return [crd(kind) for kind in KINDS]
 
 
 @pytest.fixture(scope="session")
