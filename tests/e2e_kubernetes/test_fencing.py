@@ -6,6 +6,7 @@ version), and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from signal import SIGCONT, SIGSTOP
@@ -28,7 +29,7 @@ async def node_door(rig: Rig) -> AsyncIterator[Door]:
     async with Door(direct, None).open() as door:
         await _move(rig, door.url)
         yield door
-        rig.stop_operators()
+        await asyncio.to_thread(rig.stop_operators)
         await _move(rig, direct)
 
 
