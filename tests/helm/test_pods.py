@@ -128,5 +128,5 @@ def test_the_image_runs_as_the_charts_pods(
     pod["containers"][0]["args"] = [each for each in pod["containers"][0]["args"] if "deployment" not in each]
     with running(docker_engine, program_image, cluster, pod, 0) as retiring:
         assert retiring.wait(timeout=60)["StatusCode"] == 0, retiring.logs().decode()
-        assert "took the finalizer off 1 objects" in retiring.logs().decode()
+        assert "took the finalizer off 2 objects" in retiring.logs().decode()
     assert finalizers(cluster) == []

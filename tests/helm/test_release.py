@@ -76,7 +76,7 @@ def test_uninstalling_leaves_servers_and_no_finalizer(
         code, said = release.uninstall()
         assert code == 0, said
         assert all(each.child.poll() is not None for each in pods)
-        assert "took the finalizer off 1 objects" in "".join(hands.jobs.values())
+        assert "took the finalizer off 2 objects" in "".join(hands.jobs.values())
     assert release.left() == []
     assert finalizers(cluster) == []
     assert len(runtime.containers) == 1

@@ -472,3 +472,33 @@ async def test_a_person_is_served_before_a_restart_storm_is_over() -> None:
         await soon(lambda: "registry.example/time:2" in rig.serving(), within=10.0)
         assert rig.clock.monotonic() - began < 2.0
         assert sum(each.serving for box in rig.boxes.values() for each in box.containers.values()) == 501
+
+
+@in_virtual_time
+async def test_a_toolbox_deleted_with_its_servers_stays_until_they_are_cleaned_up() -> None:
+    async with Rig().running(make_server()) as rig:
+        await rig.store.delete(make_toolbox().key)
+        await asyncio.sleep(3.0)
+        await rig.store.delete(make_server().key)
+        await asyncio.sleep(30.0)
+
+        assert rig.box.of("default", "time") == []
+        assert (await rig.store.list()).resources == ()
+
+
+@in_virtual_time
+async def test_a_toolbox_that_is_deleted_alone_waits_for_no_server() -> None:
+    async with Rig().running(make_server()) as rig:
+        await rig.store.delete(make_toolbox().key)
+        await asyncio.sleep(30.0)
+
+        assert [each.kind for each in (await rig.store.list()).resources] == ["MCPServer"]
+        assert (await rig.condition("Placed")).reason == "ToolboxNotFound"
+        assert rig.serving() == [make_server().spec.image]
+
+
+@in_virtual_time
+async def test_a_toolbox_that_never_had_a_container_is_gone_at_once() -> None:
+    async with Rig().running() as rig:
+        await rig.store.delete(make_toolbox().key)
+        assert (await rig.store.list()).resources == ()

@@ -194,6 +194,16 @@ class TestDeletion:
         await source.store.set_finalizer(deleted, present=False)
         assert await keys(source.store) == []
 
+    async def test_a_deleted_toolbox_stays_until_its_finalizer_is_removed(self, source: Source) -> None:
+        await source.put(toolbox())
+        (box,) = (await source.store.list()).resources
+        await source.store.set_finalizer(box, present=True)
+        await source.drop(box.key)
+        (deleted,) = (await source.store.list()).resources
+        assert deleted.metadata.deletion_timestamp is not None
+        await source.store.set_finalizer(deleted, present=False)
+        assert await keys(source.store) == []
+
     async def test_deleting_twice_changes_nothing(self, source: Source) -> None:
         await source.put(server())
         await source.store.set_finalizer(await found(source.store), present=True)

@@ -189,3 +189,16 @@ def is_all_told(store: KubernetesStore, count: int, box: Key) -> bool:
     """Whether so many servers are Ready, and nothing is left to be said about them or their toolbox."""
     told = store.believed(box)
     return isinstance(told, Toolbox) and told.status.ready == count and store.is_quiet()
+
+
+async def test_a_toolbox_deleted_before_its_server_goes_after_it(
+    opening: Opening, hand: Hand, host: FakeToolbox
+) -> None:
+    async with opening() as store, operating(store, host, "one"):
+        await hand.put(toolbox())
+        await hand.put(server())
+        await until(lambda: is_ready(store, 1))
+        await hand.drop(toolbox().key)
+        await hand.drop(TIME)
+        await until(lambda: seen(store) is None and store.believed(toolbox().key) is None, within=30)
+        assert host.of("default", "time") == []

@@ -10,7 +10,7 @@ what is never used.
   resources: [toolboxes, mcpservers, agentconnections]
   verbs: [list, watch]
 - apiGroups: [toolkeeper.dev]
-  resources: [mcpservers]
+  resources: [toolboxes, mcpservers]
   verbs: [patch]
 - apiGroups: [toolkeeper.dev]
   resources: [toolboxes/status, mcpservers/status, agentconnections/status]
@@ -55,7 +55,7 @@ what is never used.
 {{/* What the Job before an uninstall does. */}}
 {{- define "toolkeeper.retireRules" -}}
 - apiGroups: [toolkeeper.dev]
-  resources: [mcpservers]
+  resources: [toolboxes, mcpservers]
   verbs: [list, patch]
 {{- end }}
 

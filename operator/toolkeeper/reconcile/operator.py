@@ -28,6 +28,7 @@ from toolkeeper.reconcile.planner import Planner
 from toolkeeper.reconcile.ports import Change, Lease, Resource, Store, ToolboxClient
 from toolkeeper.reconcile.recorder import Recorder, Telemetry
 from toolkeeper.reconcile.statuses import Statuses, binds
+from toolkeeper.reconcile.tenancy import Tenancy
 from toolkeeper.reconcile.tokens import LOOK_EVERY
 from toolkeeper.reconcile.toolbox_pass import Result, ToolboxPass
 from toolkeeper.reconcile.workqueue import Priority, WorkQueue
@@ -121,6 +122,7 @@ class Operator:
             keyring=self._keyring,
             executor=self._executor,
             leadership=self._leadership,
+            tenancy=Tenancy(store, self._inventory, self._homes, self._recorder, clock),
             recorder=self._recorder,
             relist=self._relist,
             wrote=self._wrote,
@@ -298,6 +300,8 @@ class Operator:
             self._recorder.left(toolbox)
             self._executor.forget(toolbox)
             self._leadership.forget(toolbox)
+        if difference.removed:
+            self._homes.placements()  # who lived on a toolbox that is gone has to say so; who waited for room gets it
         for each in difference.changed:
             self._concerns(each.key, Priority.EDIT)
         for each in (*difference.changed, *difference.removed):

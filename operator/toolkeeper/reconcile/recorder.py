@@ -21,6 +21,7 @@ from toolkeeper.resources.conditions import find
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
+from toolkeeper.resources.toolbox import Toolbox
 from toolkeeper.telemetry.actions import Action, ActionLog, Nowhere
 from toolkeeper.telemetry.logs import Log, Silent
 from toolkeeper.telemetry.metrics import OperatorMetrics
@@ -125,9 +126,9 @@ class Recorder:
         """An agent was given a token."""
         self._act("issue-token", connection.key, "its agent had none")
 
-    def released(self, server: MCPServer) -> None:
-        """A deleted server was let go."""
-        self._act("release", server.key, "nothing of it is left, or somebody gave up on it")
+    def released(self, resource: MCPServer | Toolbox) -> None:
+        """A deleted server or toolbox was let go."""
+        self._act("release", resource.key, "nothing of it is left, or somebody gave up on it")
 
     # The host.
 

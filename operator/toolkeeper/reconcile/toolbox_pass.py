@@ -27,6 +27,7 @@ from toolkeeper.reconcile.planner import Planner, decide_around
 from toolkeeper.reconcile.ports import Claim, InstanceRequest, Resource, Store, ToolboxClient
 from toolkeeper.reconcile.recorder import Recorder
 from toolkeeper.reconcile.statuses import matters_to_connections
+from toolkeeper.reconcile.tenancy import Tenancy
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, Key
 from toolkeeper.resources.toolbox import Toolbox
@@ -56,11 +57,17 @@ class _Notes:
 
     servers: dict[Key, MCPServer] = field(default_factory=dict)
     """The versions that were decided on, and then those that we wrote over them."""
+    toolbox: Toolbox | None = None
+    """The toolbox likewise, once it is held."""
     dropped: set[Key] = field(default_factory=set)
     again_after: float | None = None
     """Seconds until what was left unsaid in this pass must be said."""
     relist: bool = False
     again: bool = False
+
+    def newest(self, key: Key) -> MCPServer | Toolbox | None:
+        """The newest version of a resource of this pass that we know."""
+        return self.servers.get(key) or (self.toolbox if self.toolbox and self.toolbox.key == key else None)
 
     def drop(self, key: Key, error: ToolkeeperError) -> None:
         self.dropped.add(key)
@@ -82,6 +89,7 @@ class ToolboxPass:
     keyring: Keyring
     executor: Executor
     leadership: Leadership
+    tenancy: Tenancy
     recorder: Recorder
     relist: Callable[[], Awaitable[bool]]
     """Lists the store now; whether it shows everything."""
@@ -92,8 +100,11 @@ class ToolboxPass:
     async def run(self, key: Key) -> Result:
         """One pass. Raises Fenced when this process may no longer act."""
         home = self.homes.get(key)
-        if home is None or not await self.gathering.ready(key, home):
+        if home is None:
             return Result()
+        relist, again_after = await self.tenancy.end(key)
+        if relist or not await self.gathering.ready(key, home):
+            return Result(relist=relist, after=again_after)
         world, broken = self.gathering.gather(self.inventory.toolboxes[key], home)
         observed_at = home.watch.observed_at
         decision, undecided = decide_around(self.planner.decide, world)
@@ -108,7 +119,7 @@ class ToolboxPass:
             if event.key not in notes.dropped:
                 await self.store.emit(event)
                 self.recorder.emitted(event)
-        wakes = (notes.again_after, self._wake(key, home, decision, observed_at))
+        wakes = (again_after, notes.again_after, self._wake(key, home, decision, observed_at))
         after = min((each for each in wakes if each is not None), default=None)
         return Result(notes.again, notes.relist, after)
 
@@ -149,13 +160,15 @@ class ToolboxPass:
         """
         acted_upon = {step.server for step in decision.plan.steps}
         notes.servers = {each.server.key: each.server for each in world.servers}
-        await _each(self._hold(key, notes) for key in _with_containers(world, decision))
+        if held := _with_containers(world, decision):
+            await self._hold_toolbox(world.toolbox, notes)
+            await _each(self._hold(key, notes) for key in held)
         written = dict[Key, Resource](changing)
         written |= {
             key: server for key, server in notes.servers.items() if key in acted_upon and key not in changing
         }
         await _each(
-            self._write_status(_over(notes.servers.get(key), each), notes)
+            self._write_status(_over(notes.newest(key), each), notes)
             for key, each in written.items()
             if key not in notes.dropped
         )
@@ -173,6 +186,14 @@ class ToolboxPass:
         self.recorder.wrote(stored, None, before=before)
         if isinstance(stored, MCPServer) and matters_to_connections(before, stored):
             self.wrote(stored)
+
+    async def _hold_toolbox(self, toolbox: Toolbox, notes: _Notes) -> None:
+        try:
+            notes.toolbox = await self.tenancy.begin(toolbox)
+        except ToolkeeperError as error:
+            notes.drop(toolbox.key, error)
+        else:
+            self._keep(notes.toolbox, toolbox, notes)
 
     async def _hold(self, key: Key, notes: _Notes) -> None:
         """Our finalizer, before the first create, and where it was taken away: whatever is deleted is cleaned up."""
@@ -323,7 +344,7 @@ def _with_containers(world: World, decision: Decision) -> set[Key]:
     return created | (adopted & {each.server.key for each in world.servers})
 
 
-def _over(held: MCPServer | None, resource: Resource) -> Resource:
+def _over(held: MCPServer | Toolbox | None, resource: Resource) -> Resource:
     """What is to be written, over the version that it has since it is held."""
     return resource if held is None else resource.model_copy(update={"metadata": held.metadata})
 

@@ -23,7 +23,7 @@ from toolkeeper.stores.kubernetes.api import FIELD_MANAGER, JSON_PATCH, MERGE_PA
 
 ROUNDS = 5
 """How often what somebody else changed at the same moment is tried again."""
-HELD_KINDS = ("MCPServer",)
+HELD_KINDS = ("MCPServer", "Toolbox")
 """The kinds that carry our finalizer."""
 
 
@@ -91,9 +91,10 @@ class Retirement:
                     await asyncio.sleep(self.patience.between)
                     going = await self._going()
         except TimeoutError:
+            one = f"{said[0].kind.lower()} {said[0].name}"
             raise Refused(
                 f"{_names(said)} is being deleted, and what runs for it is not seen gone: bring its toolbox back, or "
-                f"let the operator give it up: kubectl annotate mcpserver NAME {FORCE_DELETE}=true"
+                f"let the operator give it up: kubectl annotate {one} {FORCE_DELETE}=true"
             ) from None
 
     async def _going(self) -> list[Key]:
