@@ -11,12 +11,13 @@ from typing import Any
 import aiohttp
 
 from stores_kubernetes.conftest import Cluster
-from toolkeeper.resources.meta import FINALIZER, Key
+from toolkeeper.resources.meta import API_VERSION, FINALIZER
 from toolkeeper.stores.kubernetes import access, documents
-from toolkeeper.stores.kubernetes.api import APPLY_PATCH, JSON_PATCH
+from toolkeeper.stores.kubernetes.api import APPLY_PATCH, JSON_PATCH, Api
 from toolkeeper.stores.kubernetes.store import OPTIONS, WRITES
 
 Json = dict[str, Any]
+OF_THIS_VERSION = ("name", "namespace", "uid", "resourceVersion")
 FOR_EVER = aiohttp.ClientTimeout(total=None)
 
 
@@ -44,41 +45,44 @@ async def statuses_of(cluster: Cluster, name: str) -> AsyncIterator[list[Json]]:
 @asynccontextmanager
 async def running(cluster: Cluster, statuses: Sequence[Json], *, finalizer: bool) -> AsyncIterator[None]:
     """Whoever gives each new server a finalizer and then these statuses, and knows neither servers nor toolboxes."""
-    slots = asyncio.Semaphore(WRITES)
+    slots, api = asyncio.Semaphore(WRITES), Api(cluster.login)
+
+    async def patch(path: str, body: object, content_type: str, **more: str) -> Json:
+        return await api.request("PATCH", path, body=body, content_type=content_type, params=OPTIONS | more)
 
     async def write(document: Json) -> None:
         async with slots:
-            written, path = document, cluster.url + documents.path(_key(document))
+            path = documents.path(documents.key_of("MCPServer", document))
             if finalizer:
                 version = document["metadata"]["resourceVersion"]
                 tested = [
                     {"op": "test", "path": "/metadata/resourceVersion", "value": version},
                     {"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]},
                 ]
-                written = await _patch(session, path, tested, JSON_PATCH)
+                document = await patch(path, tested, JSON_PATCH)
             for status in statuses:
-                known = {
-                    each: written["metadata"][each]
-                    for each in ("name", "namespace", "uid", "resourceVersion")
+                metadata = {each: document["metadata"][each] for each in OF_THIS_VERSION}
+                body = {
+                    "apiVersion": API_VERSION,
+                    "kind": "MCPServer",
+                    "metadata": metadata,
+                    "status": status,
                 }
-                applied = {"apiVersion": document["apiVersion"], "kind": document["kind"], "metadata": known}
-                written = await _patch(session, f"{path}/status", applied | {"status": status}, APPLY_PATCH)
+                document = await patch(f"{path}/status", body, APPLY_PATCH, force="true")
 
     async def watch() -> None:
         known: set[str] = set()
-        async with asyncio.TaskGroup() as writing:
-            async for document in _watched(session, cluster, {"watch": "true"}):
-                if document["metadata"]["uid"] not in known:
-                    known.add(document["metadata"]["uid"])
-                    writing.create_task(write(document))
+        async for document in _watched(session, cluster, {"watch": "true"}):
+            if document["metadata"]["uid"] not in known:
+                known.add(document["metadata"]["uid"])
+                writing.create_task(write(document))
 
-    async with access.session(cluster.login()) as session:
-        task = asyncio.create_task(watch())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    # Whatever fails ends the run, and is said.
+    async with access.session(cluster.login()) as session, asyncio.TaskGroup() as writing:
+        watching = writing.create_task(watch())
+        yield
+        watching.cancel()
+    await api.aclose()
 
 
 async def _watched(session: aiohttp.ClientSession, cluster: Cluster, options: Json) -> AsyncIterator[Json]:
@@ -86,16 +90,3 @@ async def _watched(session: aiohttp.ClientSession, cluster: Cluster, options: Js
     async with session.get(url, params=options, timeout=FOR_EVER) as answer:
         async for line in answer.content:
             yield json.loads(line)["object"]
-
-
-async def _patch(session: aiohttp.ClientSession, url: str, body: object, content_type: str) -> Json:
-    params = OPTIONS | ({"force": "true"} if content_type == APPLY_PATCH else {})
-    headers = {"Content-Type": content_type}
-    async with session.patch(url, data=json.dumps(body), params=params, headers=headers) as answer:
-        assert answer.status == 200, await answer.text()
-        written: Json = await answer.json()
-        return written
-
-
-def _key(document: Json) -> Key:
-    return documents.key_of("MCPServer", document)
