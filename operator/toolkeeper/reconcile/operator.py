@@ -32,6 +32,7 @@ from toolkeeper.reconcile.tenancy import Tenancy
 from toolkeeper.reconcile.tokens import LOOK_EVERY
 from toolkeeper.reconcile.toolbox_pass import Result, ToolboxPass
 from toolkeeper.reconcile.workqueue import Priority, WorkQueue
+from toolkeeper.reconcile.writing import Writing
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
@@ -113,6 +114,7 @@ class Operator:
             policy=policy,
             clock=clock,
         )
+        tenancy = Tenancy(store, self._inventory, self._homes, self._recorder, clock)
         self._pass = ToolboxPass(
             store=store,
             inventory=self._inventory,
@@ -122,10 +124,17 @@ class Operator:
             keyring=self._keyring,
             executor=self._executor,
             leadership=self._leadership,
-            tenancy=Tenancy(store, self._inventory, self._homes, self._recorder, clock),
+            tenancy=tenancy,
             recorder=self._recorder,
+            writing=Writing(
+                store=store,
+                inventory=self._inventory,
+                tenancy=tenancy,
+                recorder=self._recorder,
+                wrote=self._wrote,
+                clock=clock,
+            ),
             relist=self._relist,
-            wrote=self._wrote,
             clock=clock,
         )
         self._statuses = Statuses(store, self._inventory, self._homes, self._planner, self._recorder, clock)

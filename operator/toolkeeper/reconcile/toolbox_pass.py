@@ -6,16 +6,13 @@ World ─► decide ─► Decision ─► finalizers ─► statuses ─► cal
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from toolkeeper.clock import Clock
-from toolkeeper.errors import Conflict, Fenced, NotFound, NotReadyYet, ToolkeeperError
+from toolkeeper.errors import Conflict, Fenced, NotReadyYet, ToolkeeperError
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.plan import Step
-from toolkeeper.planning.progress import is_progress
 from toolkeeper.planning.world import Decision, World
 from toolkeeper.reconcile.executor import Executor, Outcome, Target
 from toolkeeper.reconcile.gathering import Gathering
@@ -24,17 +21,13 @@ from toolkeeper.reconcile.inventory import Inventory
 from toolkeeper.reconcile.keyring import Keyring
 from toolkeeper.reconcile.leadership import Leadership
 from toolkeeper.reconcile.planner import Planner, decide_around
-from toolkeeper.reconcile.ports import Claim, InstanceRequest, Resource, Store, ToolboxClient
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, Store, ToolboxClient
 from toolkeeper.reconcile.recorder import Recorder
-from toolkeeper.reconcile.statuses import matters_to_connections
 from toolkeeper.reconcile.tenancy import Tenancy
+from toolkeeper.reconcile.writing import SHORTEST_WAKE, Notes, Writing
 from toolkeeper.resources.mcpserver import MCPServer
-from toolkeeper.resources.meta import FINALIZER, Key
-from toolkeeper.resources.toolbox import Toolbox
+from toolkeeper.resources.meta import Key
 
-LINGER_SECONDS = {"MCPServer": 1.0, "Toolbox": 2.0}
-"""How long a status may wait that tells only how far something has come: most often it has come further by then. That
-of a toolbox sums up what its servers said at once, so nobody waits for it."""
 REFUSAL_SECONDS = 300.0
 """How long a toolbox's refusal of a container is believed before it is asked again."""
 
@@ -51,32 +44,6 @@ class Result:
     """Seconds after which time alone may decide otherwise."""
 
 
-@dataclass(slots=True)
-class _Notes:
-    """What happened to each server's writes in this pass."""
-
-    servers: dict[Key, MCPServer] = field(default_factory=dict)
-    """The versions that were decided on, and then those that we wrote over them."""
-    toolbox: Toolbox | None = None
-    """The toolbox likewise, once it is held."""
-    dropped: set[Key] = field(default_factory=set)
-    again_after: float | None = None
-    """Seconds until what was left unsaid in this pass must be said."""
-    relist: bool = False
-    again: bool = False
-
-    def newest(self, key: Key) -> MCPServer | Toolbox | None:
-        """The newest version of a resource of this pass that we know."""
-        return self.servers.get(key) or (self.toolbox if self.toolbox and self.toolbox.key == key else None)
-
-    def drop(self, key: Key, error: ToolkeeperError) -> None:
-        self.dropped.add(key)
-        if isinstance(error, Conflict | NotFound):
-            self.relist = True
-        else:
-            self.again = True
-
-
 @dataclass(slots=True, kw_only=True)
 class ToolboxPass:
     """Everything that a pass needs; `run` is one pass."""
@@ -91,10 +58,9 @@ class ToolboxPass:
     leadership: Leadership
     tenancy: Tenancy
     recorder: Recorder
+    writing: Writing
     relist: Callable[[], Awaitable[bool]]
     """Lists the store now; whether it shows everything."""
-    wrote: Callable[[Resource], None]
-    """Called with each server whose status now says something else to those who are connected."""
     clock: Clock
 
     async def run(self, key: Key) -> Result:
@@ -112,8 +78,8 @@ class ToolboxPass:
             self.recorder.failed(server, error)
         self.recorder.decided(world, decision)
         home.orphans = decision.orphans
-        notes = _Notes(again=bool(broken or undecided))
-        await self._write(world, self._urgent(world, decision, home, notes), decision, notes)
+        notes = Notes(again=bool(broken or undecided))
+        await self.writing.write(world, decision, home, notes)
         await self._act(world, decision, home, notes)
         for event in decision.events:
             if event.key not in notes.dropped:
@@ -123,110 +89,7 @@ class ToolboxPass:
         after = min((each for each in wakes if each is not None), default=None)
         return Result(notes.again, notes.relist, after)
 
-    # Writing it down.
-
-    def _urgent(
-        self, world: World, decision: Decision, home: Home, notes: _Notes
-    ) -> dict[Key, MCPServer | Toolbox]:
-        """The changed statuses that must be written now. What tells only of progress may wait for more of it."""
-        now, before = self.clock.monotonic(), home.unsaid
-        told = {event.key for event in decision.events} | {step.server for step in decision.plan.steps}
-        old: dict[Key, MCPServer | Toolbox] = {each.server.key: each.server for each in world.servers}
-        old[world.toolbox.key] = world.toolbox
-        home.unsaid, urgent = {}, dict[Key, MCPServer | Toolbox]()
-        changed: list[MCPServer | Toolbox] = list(decision.servers)
-        if decision.toolbox is not None:
-            changed.append(decision.toolbox)
-        for each in changed:
-            until = before.get(each.key, now + LINGER_SECONDS[each.kind])
-            if each.key in told or now >= until or not is_progress(old[each.key], each):
-                urgent[each.key] = each
-            else:
-                home.unsaid[each.key] = until
-        if home.unsaid:
-            notes.again_after = max(SHORTEST_WAKE, min(home.unsaid.values()) - now)
-        return urgent
-
-    async def _write(
-        self,
-        world: World,
-        changing: dict[Key, MCPServer | Toolbox],
-        decision: Decision,
-        notes: _Notes,
-    ) -> None:
-        """Every status that changes; and of every server that is acted upon, so that acting on an old version fails.
-
-        What is to be held is held first: an object costs its store less as long as it has no status.
-        """
-        acted_upon = {step.server for step in decision.plan.steps}
-        notes.servers = {each.server.key: each.server for each in world.servers}
-        if held := _with_containers(world, decision):
-            await self._hold_toolbox(world.toolbox, notes)
-            await _each(self._hold(key, notes) for key in held)
-        written = dict[Key, Resource](changing)
-        written |= {
-            key: server for key, server in notes.servers.items() if key in acted_upon and key not in changing
-        }
-        await _each(
-            self._write_status(_over(notes.newest(key), each), notes)
-            for key, each in written.items()
-            if key not in notes.dropped
-        )
-        await _each(self._release(key, notes) for key in decision.released if key not in notes.dropped)
-
-    async def _write_status(self, resource: Resource, notes: _Notes) -> None:
-        before = notes.servers.get(resource.key, resource)
-        try:
-            stored = await self.store.write_status(resource)
-        except ToolkeeperError as error:
-            notes.drop(resource.key, error)
-            self.recorder.wrote(resource, error)
-            return
-        self._keep(stored, resource, notes)
-        self.recorder.wrote(stored, None, before=before)
-        if isinstance(stored, MCPServer) and matters_to_connections(before, stored):
-            self.wrote(stored)
-
-    async def _hold_toolbox(self, toolbox: Toolbox, notes: _Notes) -> None:
-        try:
-            notes.toolbox = await self.tenancy.begin(toolbox)
-        except ToolkeeperError as error:
-            notes.drop(toolbox.key, error)
-        else:
-            self._keep(notes.toolbox, toolbox, notes)
-
-    async def _hold(self, key: Key, notes: _Notes) -> None:
-        """Our finalizer, before the first create, and where it was taken away: whatever is deleted is cleaned up."""
-        server = notes.servers[key]
-        if FINALIZER in server.metadata.finalizers or server.metadata.deletion_timestamp is not None:
-            return
-        try:
-            stored = await self.store.set_finalizer(server, present=True)
-        except ToolkeeperError as error:
-            notes.drop(key, error)
-        else:
-            self._keep(stored, server, notes)
-
-    async def _release(self, key: Key, notes: _Notes) -> None:
-        """Let go of the very version that was decided on: what has its name by now may be another one."""
-        server = notes.servers[key]
-        try:
-            await self.store.set_finalizer(server, present=False)
-        except ToolkeeperError as error:
-            notes.drop(key, error)
-        else:
-            self.recorder.released(server)
-            notes.relist = True
-
-    def _keep(self, stored: Resource, before: Resource, notes: _Notes) -> None:
-        if isinstance(stored, MCPServer):
-            notes.servers[stored.key] = stored
-        if not self.inventory.put(stored, instead_of=before):
-            notes.relist = True
-
-    # Acting.
-
-    async def _act(self, world: World, decision: Decision, home: Home, notes: _Notes) -> None:
+    async def _act(self, world: World, decision: Decision, home: Home, notes: Notes) -> None:
         snapshot, client, toolbox = world.observation, home.watch.client, world.toolbox
         if not isinstance(snapshot, Snapshot) or client is None or toolbox.spec.paused:
             return
@@ -249,7 +112,7 @@ class ToolboxPass:
             self._conclude(toolbox.key, home, outcome, notes)
 
     async def _claim(
-        self, toolbox: Key, client: ToolboxClient, snapshot: Snapshot, home: Home, notes: _Notes
+        self, toolbox: Key, client: ToolboxClient, snapshot: Snapshot, home: Home, notes: Notes
     ) -> Claim | None:
         """The right to act. Asked for as soon as a toolbox is seen: from then on no former leader can write to it."""
         held = self.leadership.held(toolbox, snapshot)
@@ -267,7 +130,7 @@ class ToolboxPass:
         self.recorder.claimed(toolbox, None)
         return claim
 
-    async def _admitted(self, world: World, decision: Decision, notes: _Notes) -> Sequence[Step]:
+    async def _admitted(self, world: World, decision: Decision, notes: Notes) -> Sequence[Step]:
         """The steps that may be taken: their memory is written, and an owner's absence was checked again just now."""
         steps = [step for step in decision.plan.steps if step.server not in notes.dropped]
         known = {each.server.key for each in world.servers}
@@ -303,7 +166,7 @@ class ToolboxPass:
             registry_password=values.get(f"{pull}/password", ""),
         )
 
-    def _conclude(self, toolbox: Key, home: Home, outcome: Outcome, notes: _Notes) -> None:
+    def _conclude(self, toolbox: Key, home: Home, outcome: Outcome, notes: Notes) -> None:
         step = outcome.step
         self.recorder.acted(toolbox, outcome)
         if outcome.result == "refused" and step.verb == "create":
@@ -330,31 +193,3 @@ class ToolboxPass:
         wake = min(times, default=None)
         home.watch.wake(wake)
         return None if home.watch.answers() else wake
-
-
-SHORTEST_WAKE = 0.25
-"""Seconds: looking again sooner would be polling."""
-
-
-def _with_containers(world: World, decision: Decision) -> set[Key]:
-    """The servers of this pass that get a container now, or have one here: also one that an earlier operator made."""
-    created = {step.server for step in decision.plan.steps if step.verb == "create"}
-    there = world.observation.containers if isinstance(world.observation, Snapshot) else ()
-    adopted = {Key("MCPServer", each.namespace, each.server) for each in there}
-    return created | (adopted & {each.server.key for each in world.servers})
-
-
-def _over(held: MCPServer | Toolbox | None, resource: Resource) -> Resource:
-    """What is to be written, over the version that it has since it is held."""
-    return resource if held is None else resource.model_copy(update={"metadata": held.metadata})
-
-
-async def _each(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """All of them; beside each other, if there is more than one."""
-    waiting = list(calls)
-    if len(waiting) == 1:
-        await waiting[0]
-    elif waiting:
-        async with asyncio.TaskGroup() as group:
-            for call in waiting:
-                group.create_task(call)
