@@ -153,6 +153,12 @@ def test_flags_come_before_variables_before_defaults(tmp_path: Path) -> None:
     assert (read.port, read.host, read.runtime, read.tls_names) == (99, "10.0.0.1", "auto", ("a", "b"))
 
 
+def test_a_relative_path_is_meant_from_where_the_node_is_started() -> None:
+    read = settings_from({}, state_dir="state", cache_dir="packages")
+
+    assert (read.state_dir, read.cache_dir) == (Path.cwd() / "state", Path.cwd() / "packages")
+
+
 @pytest.mark.parametrize(
     "environ",
     [{"TOOLKEEPER_NODE_PROT": "1"}, {"TOOLKEEPER_NODE_PORT": "x"}, {"TOOLKEEPER_NODE_RUNTIME": "vm"}],

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from toolkeeper.errors import Invalid
 
 PREFIX = "TOOLKEEPER_NODE_"
+
+Place = Annotated[Path, AfterValidator(Path.absolute)]
+"""A relative path is meant from where the node is started; servers, Docker and people look from elsewhere."""
 
 
 class NodeSettings(BaseModel):
@@ -19,11 +22,11 @@ class NodeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    state_dir: Path = Path("/var/lib/toolkeeper/node")
+    state_dir: Place = Path("/var/lib/toolkeeper/node")
     """Where the token, the certificate, the epochs and (process runtime) the servers are kept; mode 0700."""
-    run_dir: Path = Path("/run/toolkeeper")
+    run_dir: Place = Path("/run/toolkeeper")
     """Where files of servers live in memory; only the docker runtime uses it."""
-    cache_dir: Path | None = None
+    cache_dir: Place | None = None
     """Where installed packages of the process runtime are kept; below the state directory if not set."""
     host: str = "127.0.0.1"
     """The address that the API listens on."""
@@ -33,17 +36,17 @@ class NodeSettings(BaseModel):
     """docker, process, or docker where its daemon answers and its containers can be reached, else process."""
     tls: Literal["auto", "on", "off"] = "auto"
     """auto: on, except on loopback without a certificate of your own."""
-    tls_certificate: Path | None = None
+    tls_certificate: Place | None = None
     """A certificate (PEM) to show instead of the generated one."""
-    tls_key: Path | None = None
+    tls_key: Place | None = None
     """Its key (PEM)."""
     tls_names: tuple[str, ...] = ()
     """Host names and addresses for the generated certificate, besides this machine's own."""
-    token_file: Path | None = None
+    token_file: Place | None = None
     """Valid bearer tokens, one per line; made with a fresh one at the first start if it is absent."""
     name: str = ""
     """The name of this toolbox; the machine's host name if not set."""
-    docker_socket: Path = Path("/var/run/docker.sock")
+    docker_socket: Place = Path("/var/run/docker.sock")
     """Where Docker listens."""
     docker_addresses: str = "10.201.0.0/16"
     """Where addresses of containers are taken from."""

@@ -76,8 +76,9 @@ def state_root(given: Path | None = None, environment: Mapping[str, str] = os.en
     """`given`, else `$XDG_STATE_HOME/toolkeeper`, else `~/.local/state/toolkeeper`."""
     if given is not None:
         return given.absolute()
-    home = environment.get("XDG_STATE_HOME", "")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "toolkeeper"
+    home = Path(environment.get("XDG_STATE_HOME", ""))
+    # The XDG Base Directory Specification has relative paths ignored.
+    return (home if home.is_absolute() else Path.home() / ".local" / "state") / "toolkeeper"
 
 
 def git_cache(root: Path, address: Address) -> Cache:
