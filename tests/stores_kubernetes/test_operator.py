@@ -79,13 +79,18 @@ def is_ready(store: KubernetesStore, generation: int) -> bool:
     )
 
 
+async def first_ready(store: KubernetesStore, hand: Hand) -> None:
+    """Declare a toolbox and a server on it, and wait until that is Ready."""
+    await hand.put(toolbox())
+    await hand.put(server())
+    await until(lambda: is_ready(store, 1))
+
+
 async def test_a_server_is_deployed_changed_and_cleaned_up(
     opening: Opening, hand: Hand, host: FakeToolbox
 ) -> None:
     async with opening() as store, operating(store, host, "one"):
-        await hand.put(toolbox())
-        await hand.put(server())
-        await until(lambda: is_ready(store, 1))
+        await first_ready(store, hand)
         assert len(host.of("default", "time")) == 1
         assert (await hand.get(TIME))["metadata"]["finalizers"] == [FINALIZER]
         await hand.put(server(image="time:2"))
@@ -121,9 +126,7 @@ async def test_what_was_deleted_while_no_operator_ran_is_cleaned_up(
     opening: Opening, hand: Hand, host: FakeToolbox
 ) -> None:
     async with opening() as store, operating(store, host, "one"):
-        await hand.put(toolbox())
-        await hand.put(server())
-        await until(lambda: is_ready(store, 1))
+        await first_ready(store, hand)
     await hand.drop(TIME)
     async with opening() as store, operating(store, host, "two"):
         await until(lambda: host.of("default", "time") == [], within=30)
@@ -135,9 +138,7 @@ async def test_at_rest_the_operator_writes_nothing_but_its_lease(
     cluster: Cluster, opening: Opening, hand: Hand, host: FakeToolbox
 ) -> None:
     async with opening() as store, operating(store, host, "one"):
-        await hand.put(toolbox())
-        await hand.put(server())
-        await until(lambda: is_ready(store, 1))
+        await first_ready(store, hand)
         await until(lambda: is_all_told(store, 1, toolbox().key))
         before = [(await hand.get(each))["metadata"]["resourceVersion"] for each in (TIME, toolbox().key)]
         await asyncio.sleep(3)
@@ -150,9 +151,7 @@ async def test_the_standby_does_nothing_until_the_leader_leaves(
 ) -> None:
     async with opening() as one, opening() as two:
         async with operating(one, host, "one"):
-            await hand.put(toolbox())
-            await hand.put(server())
-            await until(lambda: is_ready(one, 1))
+            await first_ready(one, hand)
             async with operating(two, host, "two") as standby:
                 await asyncio.sleep(0.5)
                 assert host.epochs == {"tests": 1}
@@ -195,9 +194,7 @@ async def test_a_toolbox_deleted_before_its_server_goes_after_it(
     opening: Opening, hand: Hand, host: FakeToolbox
 ) -> None:
     async with opening() as store, operating(store, host, "one"):
-        await hand.put(toolbox())
-        await hand.put(server())
-        await until(lambda: is_ready(store, 1))
+        await first_ready(store, hand)
         await hand.drop(toolbox().key)
         await hand.drop(TIME)
         await until(lambda: seen(store) is None and store.believed(toolbox().key) is None, within=30)

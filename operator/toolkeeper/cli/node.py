@@ -19,7 +19,7 @@ from toolkeeper.node.certificate import fingerprint_of
 from toolkeeper.node.enrolment import enrol
 from toolkeeper.node.main import certificate_of, prepare
 from toolkeeper.node.main import run as serve
-from toolkeeper.node.settings import NodeSettings, settings_from
+from toolkeeper.node.settings import NodeSettings, is_loopback, settings_from
 
 EPILOG = """\b
 Examples:
@@ -118,7 +118,7 @@ def enroll_command(
         err=True,
     )
     there = urlsplit(endpoint).hostname
-    if settings.loopback and there and not settings.model_copy(update={"host": there}).loopback:
+    if settings.loopback and there and not is_loopback(there):
         click.echo(
             "let the node listen there, for by itself it listens on loopback only: toolkeeper node --host 0.0.0.0",
             err=True,

@@ -13,7 +13,7 @@ from toolkeeper.errors import Invalid
 
 PREFIX = "TOOLKEEPER_NODE_"
 
-Place = Annotated[Path, AfterValidator(Path.absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 """A relative path is meant from where the node is started; servers, Docker and people look from elsewhere."""
 
 
@@ -22,11 +22,11 @@ class NodeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    state_dir: Place = Path("/var/lib/toolkeeper/node")
+    state_dir: AbsolutePath = Path("/var/lib/toolkeeper/node")
     """Where the token, the certificate, the epochs and (process runtime) the servers are kept; mode 0700."""
-    run_dir: Place = Path("/run/toolkeeper")
+    run_dir: AbsolutePath = Path("/run/toolkeeper")
     """Where files of servers live in memory; only the docker runtime uses it."""
-    cache_dir: Place | None = None
+    cache_dir: AbsolutePath | None = None
     """Where installed packages of the process runtime are kept; below the state directory if not set."""
     host: str = "127.0.0.1"
     """The address that the API listens on."""
@@ -36,17 +36,17 @@ class NodeSettings(BaseModel):
     """docker, process, or docker where its daemon answers and its containers can be reached, else process."""
     tls: Literal["auto", "on", "off"] = "auto"
     """auto: on, except on loopback without a certificate of your own."""
-    tls_certificate: Place | None = None
+    tls_certificate: AbsolutePath | None = None
     """A certificate (PEM) to show instead of the generated one."""
-    tls_key: Place | None = None
+    tls_key: AbsolutePath | None = None
     """Its key (PEM)."""
     tls_names: tuple[str, ...] = ()
     """Host names and addresses for the generated certificate, besides this machine's own."""
-    token_file: Place | None = None
+    token_file: AbsolutePath | None = None
     """Valid bearer tokens, one per line; made with a fresh one at the first start if it is absent."""
     name: str = ""
     """The name of this toolbox; the machine's host name if not set."""
-    docker_socket: Place = Path("/var/run/docker.sock")
+    docker_socket: AbsolutePath = Path("/var/run/docker.sock")
     """Where Docker listens."""
     docker_addresses: str = "10.201.0.0/16"
     """Where addresses of containers are taken from."""
@@ -60,12 +60,7 @@ class NodeSettings(BaseModel):
     @property
     def loopback(self) -> bool:
         """Whether only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     @property
     def encrypted(self) -> bool:
@@ -77,6 +72,16 @@ class NodeSettings(BaseModel):
     def tokens(self) -> Path:
         """Where the tokens are."""
         return self.token_file or self.state_dir / "token"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether that name or address is this machine's own, and nobody else's."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def settings_from(environ: Mapping[str, str], **flags: object) -> NodeSettings:

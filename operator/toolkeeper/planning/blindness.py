@@ -43,7 +43,7 @@ def wait(s: Situation, why: Unreachable) -> Verdict:
     meta = s.wanted.server.metadata
     if meta.deletion_timestamp is None:
         return Verdict(None, why.reason, why.message, quoted=True)
-    if meta.annotations.get(FORCE_DELETE) == "true":
+    if meta.given_up:
         return Verdict(
             None, "ForceDeleted", f"let go without cleaning: {why.message or why.reason}", released=True
         )

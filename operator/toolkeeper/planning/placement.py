@@ -146,7 +146,7 @@ def _deleted(server: MCPServer, known: _Map) -> Placement:
     unseen = _unseen(candidates, known)
     if unseen:
         return Placement(unseen[0].key, "Placed")
-    if not server.status.toolbox or server.metadata.annotations.get(FORCE_DELETE) == "true":
+    if not server.status.toolbox or server.metadata.given_up:
         return Placement(None, "NothingLeft", "nothing of it is left on any toolbox", released=True)
     sentence = (
         f"toolbox {server.status.toolbox} is gone; annotate {FORCE_DELETE}=true to let go without cleaning"

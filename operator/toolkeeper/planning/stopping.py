@@ -7,7 +7,6 @@ from dataclasses import replace
 from toolkeeper.planning.lifecycle import ALIVE, Stage
 from toolkeeper.planning.plan import Step
 from toolkeeper.planning.situation import Situation, Verdict
-from toolkeeper.resources.meta import FORCE_DELETE
 
 
 def stop(s: Situation) -> Verdict:
@@ -37,7 +36,7 @@ def delete(s: Situation) -> Verdict:
         return replace(going, message="its containers are being removed", steps=steps)
     if s.spec.reclaim == "Delete" and s.volumes:
         return replace(going, message="its volumes are being removed", steps=_reclaim(s))
-    if s.wanted.elsewhere and meta.annotations.get(FORCE_DELETE) != "true":
+    if s.wanted.elsewhere and not meta.given_up:
         return replace(going, message="another toolbox may still have a container of it")
     return replace(going, message="nothing of it is left", released=True)
 

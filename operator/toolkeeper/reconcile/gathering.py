@@ -14,7 +14,7 @@ from toolkeeper.reconcile.keyring import UNREAD, Keyring, Use, Versions
 from toolkeeper.reconcile.observe import NEVER_SEEN
 from toolkeeper.reconcile.planner import Broken, Render
 from toolkeeper.resources.mcpserver import MCPServer
-from toolkeeper.resources.meta import FINALIZER, RESTARTED_AT, Key
+from toolkeeper.resources.meta import RESTARTED_AT, Key
 from toolkeeper.resources.toolbox import Toolbox
 
 FIRST_WORD_SECONDS = 30.0
@@ -129,7 +129,7 @@ def _spec_token(server: MCPServer) -> tuple[object, ...]:
 
 def _is_let_go(server: MCPServer) -> bool:
     """Deleted, and only others still hold it: it is none of our business any more."""
-    return server.metadata.deletion_timestamp is not None and FINALIZER not in server.metadata.finalizers
+    return server.metadata.deletion_timestamp is not None and not server.metadata.held
 
 
 def wanted(

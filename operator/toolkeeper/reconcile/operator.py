@@ -114,7 +114,6 @@ class Operator:
             policy=policy,
             clock=clock,
         )
-        tenancy = Tenancy(store, self._inventory, self._homes, self._recorder, clock)
         self._pass = ToolboxPass(
             store=store,
             inventory=self._inventory,
@@ -124,12 +123,11 @@ class Operator:
             keyring=self._keyring,
             executor=self._executor,
             leadership=self._leadership,
-            tenancy=tenancy,
+            tenancy=Tenancy(store, self._inventory, self._homes, self._recorder, clock),
             recorder=self._recorder,
             writing=Writing(
                 store=store,
                 inventory=self._inventory,
-                tenancy=tenancy,
                 recorder=self._recorder,
                 wrote=self._wrote,
                 clock=clock,

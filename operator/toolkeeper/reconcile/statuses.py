@@ -13,7 +13,7 @@ from toolkeeper.reconcile.tokens import Tokens
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.conditions import is_true
 from toolkeeper.resources.mcpserver import MCPServer
-from toolkeeper.resources.meta import FINALIZER, Key
+from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
 
 
@@ -38,7 +38,7 @@ class Statuses:
         server, placement = self._inventory.servers.get(key), self._homes.placement(key)
         if server is None or placement is None or placement.toolbox is not None:
             return True
-        if placement.released and FINALIZER in server.metadata.finalizers:
+        if placement.released and server.metadata.held:
             return await self._release(server)
         return await self._write(server, self._planner.unplaced(server, placement, self._clock.now()))
 

@@ -10,7 +10,7 @@ from toolkeeper.reconcile.homes import Homes
 from toolkeeper.reconcile.inventory import Inventory
 from toolkeeper.reconcile.ports import Store
 from toolkeeper.reconcile.recorder import Recorder
-from toolkeeper.resources.meta import FINALIZER, FORCE_DELETE, Key
+from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
 
 LAST_CALL_SECONDS = 10.0
@@ -19,7 +19,7 @@ LAST_CALL_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Tenancy:
-    """Our finalizer on toolboxes, from their first container on. Servers that nobody deletes do not hold a toolbox."""
+    """How long our finalizer stays on a deleted toolbox. Servers that nobody deletes do not hold it."""
 
     store: Store
     inventory: Inventory
@@ -28,15 +28,6 @@ class Tenancy:
     clock: Clock
     _deleted_at: dict[Key, tuple[str, float]] = field(default_factory=dict)
     """Toolbox → (uid, when its deletion was first seen)."""
-
-    async def begin(self, toolbox: Toolbox) -> Toolbox:
-        """The toolbox, held. Raises Conflict, NotFound, Unreachable."""
-        metadata = toolbox.metadata
-        if FINALIZER in metadata.finalizers or metadata.deletion_timestamp is not None:
-            return toolbox
-        stored = await self.store.set_finalizer(toolbox, present=True)
-        assert isinstance(stored, Toolbox), "what was written is what it was"
-        return stored
 
     async def end(self, key: Key) -> tuple[bool, float | None]:
         """Let go of a deleted toolbox that nobody needs any more. Raises Unreachable.
@@ -47,7 +38,7 @@ class Tenancy:
         if toolbox is None or toolbox.metadata.deletion_timestamp is None:
             self._deleted_at.pop(key, None)
             return False, None
-        if FINALIZER not in toolbox.metadata.finalizers or self._is_needed(key):
+        if not toolbox.metadata.held or self._is_needed(key):
             return False, None
         if (left := self._last_call(toolbox)) > 0:
             return False, left
@@ -61,14 +52,12 @@ class Tenancy:
     def _is_needed(self, key: Key) -> bool:
         servers = (self.inventory.servers.get(each) for each in self.homes.servers_of(key))
         return any(
-            each is not None
-            and each.metadata.deletion_timestamp is not None
-            and FINALIZER in each.metadata.finalizers
+            each is not None and each.metadata.deletion_timestamp is not None and each.metadata.held
             for each in servers
         )
 
     def _last_call(self, toolbox: Toolbox) -> float:
-        if toolbox.metadata.annotations.get(FORCE_DELETE) == "true":
+        if toolbox.metadata.given_up:
             return 0.0
         uid, now = toolbox.metadata.uid, self.clock.monotonic()
         known = self._deleted_at.get(toolbox.key)

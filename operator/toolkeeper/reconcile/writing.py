@@ -20,9 +20,8 @@ from toolkeeper.reconcile.inventory import Inventory
 from toolkeeper.reconcile.ports import Resource, Store
 from toolkeeper.reconcile.recorder import Recorder
 from toolkeeper.reconcile.statuses import matters_to_connections
-from toolkeeper.reconcile.tenancy import Tenancy
 from toolkeeper.resources.mcpserver import MCPServer
-from toolkeeper.resources.meta import FINALIZER, Key
+from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
 
 LINGER_SECONDS = {"MCPServer": 1.0, "Toolbox": 2.0}
@@ -36,19 +35,13 @@ SHORTEST_WAKE = 0.25
 class Notes:
     """What happened to each server's writes in this pass."""
 
-    servers: dict[Key, MCPServer] = field(default_factory=dict)
+    newest: dict[Key, MCPServer | Toolbox] = field(default_factory=dict)
     """The versions that were decided on, and then those that we wrote over them."""
-    toolbox: Toolbox | None = None
-    """The toolbox likewise, once it is held."""
     dropped: set[Key] = field(default_factory=set)
     again_after: float | None = None
     """Seconds until what was left unsaid in this pass must be said."""
     relist: bool = False
     again: bool = False
-
-    def newest(self, key: Key) -> MCPServer | Toolbox | None:
-        """The newest version of a resource of this pass that we know."""
-        return self.servers.get(key) or (self.toolbox if self.toolbox and self.toolbox.key == key else None)
 
     def drop(self, key: Key, error: ToolkeeperError) -> None:
         self.dropped.add(key)
@@ -64,7 +57,6 @@ class Writing:
 
     store: Store
     inventory: Inventory
-    tenancy: Tenancy
     recorder: Recorder
     wrote: Callable[[Resource], None]
     """Called with each server whose status now says something else to those who are connected."""
@@ -77,16 +69,15 @@ class Writing:
         """
         changing = self._urgent(world, decision, home, notes)
         acted_upon = {step.server for step in decision.plan.steps}
-        notes.servers = {each.server.key: each.server for each in world.servers}
+        notes.newest = _by_key(world)
         if held := _with_containers(world, decision):
-            await self._hold_toolbox(world.toolbox, notes)
-            await _each(self._hold(key, notes) for key in held)
+            await _each(self._hold(key, notes) for key in (world.toolbox.key, *held))
         written = dict[Key, Resource](changing)
         written |= {
-            key: server for key, server in notes.servers.items() if key in acted_upon and key not in changing
+            key: each for key, each in notes.newest.items() if key in acted_upon and key not in changing
         }
         await _each(
-            self._write_status(_over(notes.newest(key), each), notes)
+            self._write_status(_over(notes.newest.get(key), each), notes)
             for key, each in written.items()
             if key not in notes.dropped
         )
@@ -98,8 +89,7 @@ class Writing:
         """The changed statuses that must be written now. What tells only of progress may wait for more of it."""
         now, before = self.clock.monotonic(), home.unsaid
         told = {event.key for event in decision.events} | {step.server for step in decision.plan.steps}
-        old: dict[Key, MCPServer | Toolbox] = {each.server.key: each.server for each in world.servers}
-        old[world.toolbox.key] = world.toolbox
+        old = _by_key(world)
         home.unsaid, urgent = {}, dict[Key, MCPServer | Toolbox]()
         changed: list[MCPServer | Toolbox] = list(decision.servers)
         if decision.toolbox is not None:
@@ -115,7 +105,7 @@ class Writing:
         return urgent
 
     async def _write_status(self, resource: Resource, notes: Notes) -> None:
-        before = notes.servers.get(resource.key, resource)
+        before = notes.newest.get(resource.key, resource)
         try:
             stored = await self.store.write_status(resource)
         except ToolkeeperError as error:
@@ -127,32 +117,25 @@ class Writing:
         if isinstance(stored, MCPServer) and matters_to_connections(before, stored):
             self.wrote(stored)
 
-    async def _hold_toolbox(self, toolbox: Toolbox, notes: Notes) -> None:
-        try:
-            notes.toolbox = await self.tenancy.begin(toolbox)
-        except (Conflict, NotFound) as error:
-            notes.drop(toolbox.key, error)
-        except ToolkeeperError as error:  # nothing that is acted upon rests on it
-            self.recorder.store_failed(f"hold {toolbox.key}", error)
-            notes.again = True
-        else:
-            self._keep(notes.toolbox, toolbox, notes)
-
     async def _hold(self, key: Key, notes: Notes) -> None:
         """Our finalizer, before the first create, and where it was taken away: whatever is deleted is cleaned up."""
-        server = notes.servers[key]
-        if FINALIZER in server.metadata.finalizers or server.metadata.deletion_timestamp is not None:
+        resource = notes.newest[key]
+        if resource.metadata.held or resource.metadata.deletion_timestamp is not None:
             return
         try:
-            stored = await self.store.set_finalizer(server, present=True)
+            stored = await self.store.set_finalizer(resource, present=True)
         except ToolkeeperError as error:
-            notes.drop(key, error)
+            if isinstance(resource, MCPServer) or isinstance(error, Conflict | NotFound):
+                notes.drop(key, error)
+            else:  # nothing that is acted upon rests on that of the toolbox
+                self.recorder.store_failed(f"hold {key}", error)
+                notes.again = True
         else:
-            self._keep(stored, server, notes)
+            self._keep(stored, resource, notes)
 
     async def _release(self, key: Key, notes: Notes) -> None:
         """Let go of the very version that was decided on: what has its name by now may be another one."""
-        server = notes.servers[key]
+        server = notes.newest[key]
         try:
             await self.store.set_finalizer(server, present=False)
         except ToolkeeperError as error:
@@ -162,10 +145,15 @@ class Writing:
             notes.relist = True
 
     def _keep(self, stored: Resource, before: Resource, notes: Notes) -> None:
-        if isinstance(stored, MCPServer):
-            notes.servers[stored.key] = stored
+        if isinstance(stored, MCPServer | Toolbox):
+            notes.newest[stored.key] = stored
         if not self.inventory.put(stored, instead_of=before):
             notes.relist = True
+
+
+def _by_key(world: World) -> dict[Key, MCPServer | Toolbox]:
+    servers: dict[Key, MCPServer | Toolbox] = {each.server.key: each.server for each in world.servers}
+    return servers | {world.toolbox.key: world.toolbox}
 
 
 def _with_containers(world: World, decision: Decision) -> set[Key]:

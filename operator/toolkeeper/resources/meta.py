@@ -96,3 +96,13 @@ class Metadata(Lenient):
     """When the object was created."""
     deletion_timestamp: datetime | None = None
     """When its deletion was asked for."""
+
+    @property
+    def held(self) -> bool:
+        """Whether it carries our finalizer."""
+        return FINALIZER in self.finalizers
+
+    @property
+    def given_up(self) -> bool:
+        """Whether somebody asked to let it go without cleaning up."""
+        return self.annotations.get(FORCE_DELETE) == "true"

@@ -78,7 +78,7 @@ def with_finalizer(current: Resource, written: Resource, *, present: bool, versi
     """The object with or without our finalizer. Raises Conflict likewise, and when adding it to a deleted object."""
     _same_version(current, written)
     metadata = current.metadata
-    if present == (FINALIZER in metadata.finalizers):
+    if present == metadata.held:
         return current
     if present and metadata.deletion_timestamp is not None:
         raise Conflict(f"{current.key} is being deleted and takes no new finalizers")

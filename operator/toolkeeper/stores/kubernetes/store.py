@@ -16,7 +16,7 @@ from toolkeeper.errors import Refused, ToolkeeperError, Unreachable
 from toolkeeper.reconcile.ports import Change, Listing, Resource, Secret
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
-from toolkeeper.resources.meta import FINALIZER, Key
+from toolkeeper.resources.meta import Key
 from toolkeeper.stores.feed import Feed, Watch
 from toolkeeper.stores.identity import random_token
 from toolkeeper.stores.kubernetes import access, documents, secrets_of_users, tokens_of_agents
@@ -128,7 +128,7 @@ class KubernetesStore:
     async def set_finalizer(self, resource: Resource, *, present: bool) -> Resource:
         """Add or remove our finalizer on this very version. Raises Conflict, NotFound, Unreachable."""
         known = self._beliefs.get(resource.key)
-        if known is not None and _same_version(known, resource) and present == _is_held(known):
+        if known is not None and _same_version(known, resource) and present == known.metadata.held:
             return known
         body = documents.finalizer_body(resource, present=present)
         return await self._write(resource, documents.path(resource.key), body, JSON_PATCH, OPTIONS)
@@ -293,10 +293,6 @@ class KubernetesStore:
     def believed(self, key: Key) -> Resource | None:
         """The object as it was last read; for tests and for `describe`."""
         return self._beliefs.get(key)
-
-
-def _is_held(resource: Resource) -> bool:
-    return FINALIZER in resource.metadata.finalizers
 
 
 def _same_version(one: Resource, other: Resource) -> bool:
