@@ -107,7 +107,7 @@ class Rig:
         labels = [
             f"toolkeeper.dev/installation={self.plane.installation}", f"toolkeeper.dev/server={name}"
         ]  # fmt: skip
-        return self.engine.containers.list(all=True, filters={"label": labels})
+        return self.engine.containers.list(all=True, ignore_removed=True, filters={"label": labels})
 
     def container(self, name: str) -> Container:
         """Its only container."""

@@ -71,7 +71,7 @@ def test_every_example_is_ready_in_containers_and_its_data_outlive_them(
     assert sorted(ready) == NAMES
     assert all(ready.values())
     mark = f"toolkeeper.dev/installation={installation}"
-    assert docker_engine.containers.list(all=True, filters={"label": mark}) == []
+    assert docker_engine.containers.list(all=True, ignore_removed=True, filters={"label": mark}) == []
     kept = {volume.name for volume in docker_engine.volumes.list(filters={"label": mark})}
     volumes = ("filesystem_files", "git_repositories", "sqlite_database")
     assert kept == {f"tk_{installation}_default_{each}" for each in volumes}

@@ -217,7 +217,7 @@ def _contained(version: str) -> str:
 
 def _containers(engine: docker.DockerClient, following: Following) -> list[Container]:
     label = f"toolkeeper.dev/installation={following.installation}"
-    return engine.containers.list(all=True, filters={"label": label})
+    return engine.containers.list(all=True, ignore_removed=True, filters={"label": label})
 
 
 async def test_the_credentials_are_in_no_argument_no_log_and_no_file(following: Following) -> None:

@@ -78,7 +78,9 @@ async def rig(enrolled: Rig) -> AsyncIterator[Rig]:
     await enrolled.kubectl("delete", "mcpservers", "--all")
     enrolled.stop_operators()
     for each in enrolled.engine.containers.list(
-        all=True, filters={"label": f"toolkeeper.dev/installation={enrolled.installation}"}
+        all=True,
+        ignore_removed=True,
+        filters={"label": f"toolkeeper.dev/installation={enrolled.installation}"},
     ):
         each.remove(force=True)
 

@@ -163,7 +163,7 @@ class Rig:
     def containers(self, name: str) -> list[Container]:
         """The server's containers on the host."""
         labels = [f"toolkeeper.dev/installation={self.installation}", f"toolkeeper.dev/server={name}"]
-        return self.engine.containers.list(all=True, filters={"label": labels})
+        return self.engine.containers.list(all=True, ignore_removed=True, filters={"label": labels})
 
     # The operators.
 

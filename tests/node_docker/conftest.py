@@ -112,7 +112,7 @@ def installation(docker_engine: docker.DockerClient) -> Iterator[str]:
     id = f"test{secrets.token_hex(4)}"
     yield id
     mine: dict[str, str | list[str] | bool] = {"label": f"toolkeeper.dev/installation={id}"}
-    for container in docker_engine.containers.list(all=True, filters=mine):
+    for container in docker_engine.containers.list(all=True, ignore_removed=True, filters=mine):
         with suppress(NotFound):
             container.remove(force=True, v=True)
     for volume in docker_engine.volumes.list(filters=mine):
@@ -192,6 +192,8 @@ def imported(engine: docker.DockerClient, repository: str, changes: list[str]) -
     nothing = b"\0" * 10240
     engine.api.import_image_from_data(nothing, repository=repository, tag="1", changes=changes)
     yield f"{repository}:1"
-    for container in engine.containers.list(all=True, filters={"ancestor": f"{repository}:1"}):
+    for container in engine.containers.list(
+        all=True, ignore_removed=True, filters={"ancestor": f"{repository}:1"}
+    ):
         container.remove(force=True)
     engine.images.remove(f"{repository}:1")

@@ -193,7 +193,9 @@ async def builder(
     await runtime.open()
     yield replace(place, runtime=runtime, settings=settings, steps=[])
     await runtime.aclose()
-    for container in docker_engine.containers.list(all=True, filters={"label": f"mine={repository}"}):
+    for container in docker_engine.containers.list(
+        all=True, ignore_removed=True, filters={"label": f"mine={repository}"}
+    ):
         container.remove(force=True)
     for image in docker_engine.images.list(filters={"label": f"mine={repository}"}):
         docker_engine.images.remove(str(image.id), force=True)
@@ -214,7 +216,7 @@ def everything_in(engine: docker.DockerClient, name: str) -> bytes:
 def containers_of(builder: Place) -> list[Any]:
     """What was made of the base image of this test, builds included."""
     mine = f"mine=toolkeeper-test/base-{builder.installation}"
-    return builder.engine.containers.list(all=True, filters={"label": mine})
+    return builder.engine.containers.list(all=True, ignore_removed=True, filters={"label": mine})
 
 
 def of_package(package: PackageSource, server: str = "built", *args: str) -> InstanceRequest:

@@ -323,7 +323,12 @@ async def test_an_image_without_a_shell_gets_its_volume_too(place: Place, bare_i
     (made,) = place.engine.volumes.list(filters=mine)
     owner = await anyio.Path(made.attrs["Mountpoint"]).stat()
     assert (owner.st_uid, owner.st_gid) == (65532, 65532)
-    assert place.engine.containers.list(all=True, filters={"label": "toolkeeper.dev/role=chown"}) == []
+    assert (
+        place.engine.containers.list(
+            all=True, ignore_removed=True, filters={"label": "toolkeeper.dev/role=chown"}
+        )
+        == []
+    )
 
 
 async def test_a_read_only_volume_is_read_only(place: Place, tiny_image: str) -> None:
