@@ -30,6 +30,12 @@ TRACES = frozenset({"managedFields", "resourceVersion", "finalizers"})
 """What the API server keeps about writes, and our one field."""
 
 
+def written(resource: Resource) -> dict[str, Any]:
+    """Its spec as a person writes it; a quantity may be a number."""
+    spec = resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return spec | ({"resources": {"cpu": 2, "memory": 536870912}} if resource.kind == "MCPServer" else {})
+
+
 def declared(resource: Resource, **annotations: str) -> dict[str, Any]:
     """A manifest as a person has it in Git, with labels and annotations that mean nothing to us."""
     return {
@@ -41,7 +47,7 @@ def declared(resource: Resource, **annotations: str) -> dict[str, Any]:
             "labels": {"team": "blue"},
             "annotations": {"example.com/reviewed-by": "ada", **annotations},
         },
-        "spec": resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        "spec": written(resource),
     }
 
 
@@ -160,6 +166,6 @@ def _again(document: dict[str, Any]) -> str:
             "apiVersion": document["apiVersion"],
             "kind": document["kind"],
             "metadata": kept,
-            "spec": server(image="time:2").spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            "spec": written(server(image="time:2")),
         }
     )

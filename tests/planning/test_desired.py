@@ -54,6 +54,13 @@ def test_a_read_only_root_comes_with_a_home_that_can_be_written() -> None:
     )
 
 
+def test_a_quantity_without_quotes_is_the_same_container() -> None:
+    numbers = make_server(resources={"memory": 536870912, "cpu": 2})
+    texts = make_server(resources={"memory": "512Mi", "cpu": "2"})
+    assert instance_of(numbers).limits.memory == 512 * 2**20
+    assert spec_hash(instance_of(numbers)) == spec_hash(instance_of(texts))
+
+
 def test_the_port_stays_a_placeholder_for_the_node_to_fill_in() -> None:
     assert instance_of(make_server(args=["--port", "{{port}}"])).args == ("--port", "{{port}}")
 

@@ -15,6 +15,8 @@ Document = dict[str, Any]
 Slot = tuple[Any, Any]
 """Where a value stands: a map or list, and the key or index in it."""
 
+QUANTITIES = frozenset({"memory", "cpu"})
+"""Fields that take a whole number and its text alike."""
 ACCEPTED = [each.manifest for each in samples() if not each.because]
 
 
@@ -28,9 +30,13 @@ def _slots(value: Any) -> Iterator[Slot]:
 
 
 def _pick(rng: random.Random, document: Document, *types: type) -> Slot:
-    """A place whose value is of one of these types (bool is no int here)."""
+    """A place whose value is of one of these types (bool is no int here, and a quantity none that must be)."""
     slots = [slot for slot in _slots(document["spec"]) if type(slot[0][slot[1]]) in types]
-    return rng.choice(slots)
+    return rng.choice([(parent, key) for parent, key in slots if not _may_be_text(parent[key], key)])
+
+
+def _may_be_text(value: Any, key: Any) -> bool:
+    return type(value) is int and key in QUANTITIES
 
 
 def _maps(document: Document) -> list[Document]:
@@ -63,7 +69,7 @@ def unknown_metadata(rng: random.Random, document: Document) -> None:
 
 def number_for_text(rng: random.Random, document: Document) -> None:
     parent, key = _pick(rng, document, str)
-    parent[key] = rng.choice([0, 1.5, -3, 10**30])
+    parent[key] = rng.choice([1.5, -3, 10**30] if key in QUANTITIES else [0, 1.5, -3, 10**30])
 
 
 def truth_for_text(rng: random.Random, document: Document) -> None:

@@ -22,7 +22,7 @@ KEYWORDS = {
     "description", "type", "format", "enum", "default", "minimum", "maximum", "minLength", "maxLength", "pattern",
     "minItems", "maxItems", "minProperties", "maxProperties", "items", "properties", "additionalProperties", "required",
     "x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
-    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string",
 }  # fmt: skip
 
 
@@ -72,6 +72,9 @@ def test_group_and_version_make_the_api_version() -> None:
 def test_every_piece_is_structural(kind: str) -> None:
     for path, piece in pieces(structural_schema(kind)):
         assert piece.keys() <= KEYWORDS, path
+        assert ("type" in piece) != ("x-kubernetes-int-or-string" in piece), path
+        if "type" not in piece:
+            continue
         assert piece["type"] in {"object", "array", "string", "integer", "boolean"}, path
         assert not {"properties", "additionalProperties"} <= piece.keys(), path
         match piece["type"]:
@@ -93,7 +96,7 @@ def test_every_piece_is_structural(kind: str) -> None:
 
 def test_every_piece_of_a_spec_is_bounded_so_that_the_cost_of_rules_is(kind: str) -> None:
     for path, piece in pieces(structural_schema(kind)["properties"]["spec"]):
-        match piece["type"]:
+        match piece.get("type", "string"):
             case "string":
                 assert "maxLength" in piece or "enum" in piece, path
             case "array":

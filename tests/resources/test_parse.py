@@ -226,3 +226,19 @@ def test_refuses_what_is_too_much_without_reading_it() -> None:
 def test_reads_an_empty_text_as_nothing() -> None:
     for text in ("", "\n\n", "# nothing\n", "---\n---\n", "...\n", b"", "\ufeff", "null"):
         assert parse_text(text, "f.yaml") == Parsed()
+
+
+def sized(cpu: str) -> str:
+    """A document that declares a server with that much of CPUs."""
+    return good("time").replace("image: a", f"image: a, resources: {{cpu: {cpu}}}")
+
+
+def test_a_quantity_is_the_same_as_a_number_and_as_text() -> None:
+    assert parse_text(sized("2"), "f").resources == parse_text(sized('"2"'), "f").resources != ()
+
+
+@pytest.mark.parametrize("cpu", ["0.5", "2.0", "1e3", "0x10", "010", "1_000"])
+def test_a_quantity_that_is_no_plain_whole_number_must_be_quoted(cpu: str) -> None:
+    assert told(sized(cpu)) == [
+        "f.yaml:4: spec.resources.cpu: must be a whole number or text; put it in quotes"
+    ]

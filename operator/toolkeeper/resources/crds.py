@@ -223,6 +223,9 @@ def _structural(piece: Schema) -> Schema:
         found["x-kubernetes-validations"] = [
             {name: twin[name] for name in ("rule", "message", "fieldPath") if name in twin} for twin in twins
         ]
+    if "x-kubernetes-int-or-string" in piece:
+        del found["type"]  # implied, and refused beside it
+        return _ordered(found)
     match piece["type"]:
         case "integer":
             found["format"] = "int64"

@@ -160,8 +160,8 @@ def bounded_quantity(field: str, least: str, most: str, hint: str) -> Rule:
     return Rule(
         f"{field} must be between {least} and {most}{hint}",
         lambda model: _within(getattr(model, field), least, most),
-        f"!has(self.{field}) || (quantity(self.{field}).compareTo(quantity('{least}')) >= 0 && "
-        f"quantity(self.{field}).compareTo(quantity('{most}')) <= 0)",
+        f"!has(self.{field}) || (quantity(string(self.{field})).compareTo(quantity('{least}')) >= 0 && "
+        f"quantity(string(self.{field})).compareTo(quantity('{most}')) <= 0)",
         at=field,
     )
 
@@ -177,7 +177,7 @@ class Resources(Ruled):
     memory: shapes.Memory = "512Mi"
     """Memory in bytes, as a quantity such as `512Mi`; swap is never added."""
     cpu: shapes.Cpu = "1"
-    """CPUs, as a quantity: `500m` is half a core."""
+    """CPUs, as a quantity: `2`, or `500m` for half a core; a fraction must be quoted."""
     pids: Annotated[int, Field(ge=1, le=32768)] = 256
     """Number of processes and threads."""
 

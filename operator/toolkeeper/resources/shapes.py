@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from toolkeeper.resources.meta import DNS_LABEL, LABEL_KEY, LABEL_VALUE, NO_NUL, NO_SPACE
 
@@ -84,10 +84,6 @@ NamespacedName = Annotated[str, StringConstraints(pattern=NAMESPACED_NAME, min_l
 SecretName = Annotated[str, StringConstraints(pattern=SECRET_NAME, max_length=253)]
 SecretKey = Annotated[str, StringConstraints(pattern=SECRET_KEY, max_length=253)]
 EnvName = Annotated[str, StringConstraints(pattern=ENV_NAME, max_length=128)]
-Memory = Annotated[str, StringConstraints(pattern=MEMORY, max_length=20)]
-"""Bytes as a Kubernetes quantity; read it with `quantity.memory_bytes`."""
-Cpu = Annotated[str, StringConstraints(pattern=CPU, max_length=20)]
-"""CPUs as a Kubernetes quantity; read it with `quantity.nano_cpus`."""
 HostPort = Annotated[str, StringConstraints(pattern=HOST_PORT, max_length=260)]
 HostHeader = Annotated[str, StringConstraints(pattern=HOST_HEADER, max_length=253)]
 HeaderName = Annotated[str, StringConstraints(pattern=HEADER_NAME, max_length=128)]
@@ -102,6 +98,38 @@ CatalogName = Annotated[str, StringConstraints(pattern=CATALOG_NAME, max_length=
 HttpUrl = Annotated[str, StringConstraints(pattern=HTTP_URL, max_length=2048)]
 NodeUrl = Annotated[str, StringConstraints(pattern=NODE_URL, max_length=2048)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256, max_length=71)]
+
+
+class _Quantity:
+    """Text, or a whole number that stands for its text, as in a Pod.
+
+    A Pod takes a fraction without quotes, too. A CustomResourceDefinition cannot say *text or any number*: there is
+    x-kubernetes-int-or-string and nothing wider, so nobody here takes one.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self._text = core_schema.str_schema(pattern=pattern, max_length=20)
+        self._limits = {"pattern": pattern, "maxLength": 20}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._spelled, self._text)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": ["integer", "string"], **self._limits, "x-kubernetes-int-or-string": True}
+
+    @staticmethod
+    def _spelled(value: object) -> object:
+        if isinstance(value, float):
+            raise PydanticCustomError("fraction", "must be a whole number or text; put it in quotes")
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Memory = Annotated[str, _Quantity(MEMORY)]
+"""Bytes as a Kubernetes quantity; read it with `quantity.memory_bytes`."""
+Cpu = Annotated[str, _Quantity(CPU)]
+"""CPUs as a Kubernetes quantity; read it with `quantity.nano_cpus`."""
 
 
 def is_npm_version(version: str) -> bool:

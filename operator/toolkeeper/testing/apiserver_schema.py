@@ -117,6 +117,8 @@ def _faults(schema: Schema, value: Any, path: str) -> Iterator[tuple[str, str]]:
     if schema.get("x-kubernetes-int-or-string"):
         if isinstance(value, bool) or not isinstance(value, int | str):
             yield path, "must be an integer or a string"
+        else:
+            yield from _limits(schema, value, path)
         return
     if value is None and schema.get("nullable"):
         return
