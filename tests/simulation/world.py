@@ -23,10 +23,11 @@ from toolkeeper.planning.naming import hash8
 from toolkeeper.planning.world import Policy
 from toolkeeper.reconcile.keyring import digest
 from toolkeeper.reconcile.observe import WatchSettings
-from toolkeeper.reconcile.operator import Operator, OperatorSettings
+from toolkeeper.reconcile.operator import Operator
 from toolkeeper.reconcile.planner import Planner
 from toolkeeper.reconcile.ports import InstanceRequest, ToolboxClient
 from toolkeeper.reconcile.recorder import Telemetry
+from toolkeeper.reconcile.settings import OperatorSettings
 from toolkeeper.resources.agentconnection import AgentConnection, AgentConnectionSpec
 from toolkeeper.resources.conditions import find
 from toolkeeper.resources.mcpserver import MCPServer

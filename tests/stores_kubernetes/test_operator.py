@@ -15,7 +15,8 @@ from stores.conftest import connection, server, toolbox
 from stores_kubernetes.conftest import Cluster, Hand, Opening, until
 from toolkeeper.clock import SystemClock
 from toolkeeper.planning.world import Policy
-from toolkeeper.reconcile.operator import Operator, OperatorSettings
+from toolkeeper.reconcile.operator import Operator
+from toolkeeper.reconcile.settings import OperatorSettings
 from toolkeeper.resources.conditions import is_true
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import FINALIZER, Key
@@ -193,7 +194,8 @@ def is_all_told(store: KubernetesStore, count: int, box: Key) -> bool:
 async def test_a_toolbox_deleted_before_its_server_goes_after_it(
     opening: Opening, hand: Hand, host: FakeToolbox
 ) -> None:
-    async with opening() as store, operating(store, host, "one"):
+    hurried = OperatorSettings(last_call=3.0)
+    async with opening() as store, operating(store, host, "one", hurried):
         await first_ready(store, hand)
         await hand.drop(toolbox().key)
         await hand.drop(TIME)

@@ -10,23 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from random import Random
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Fenced, ToolkeeperError
 from toolkeeper.planning.world import Policy
-from toolkeeper.reconcile.backoff import Backoff, jittered
-from toolkeeper.reconcile.executor import Executor, ExecutorSettings
+from toolkeeper.reconcile.backoff import jittered
+from toolkeeper.reconcile.executor import Executor
 from toolkeeper.reconcile.gathering import Gathering
 from toolkeeper.reconcile.homes import Homes
 from toolkeeper.reconcile.inventory import Difference, Inventory
 from toolkeeper.reconcile.keyring import Keyring
 from toolkeeper.reconcile.leadership import Leadership
-from toolkeeper.reconcile.observe import WatchSettings
 from toolkeeper.reconcile.planner import Planner
 from toolkeeper.reconcile.ports import Change, Lease, Resource, Store, ToolboxClient
 from toolkeeper.reconcile.recorder import Recorder, Telemetry
+from toolkeeper.reconcile.settings import OperatorSettings
 from toolkeeper.reconcile.statuses import Statuses, binds
 from toolkeeper.reconcile.tenancy import Tenancy
 from toolkeeper.reconcile.tokens import LOOK_EVERY
@@ -43,28 +42,6 @@ SHARE = 20.0
 """Listings follow each other after so many times as long as one takes."""
 PLACEMENT = Key("Placement", "", "")
 """The work of placing servers by what was seen since."""
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorSettings:
-    """How the loop paces itself. Seconds throughout."""
-
-    resync: float = 300.0
-    """Between passes over a toolbox of which nothing is heard, and between listings of a quiet store."""
-    doubt: float = 20.0
-    """Between listings while the last one did not show everything."""
-    pace: float = 0.5
-    """Between listings of a store that changes all the time, at most; quick ones follow each other more closely."""
-    passes: int = 64
-    """At a time; a pass mostly waits for others."""
-    list_patience: float = 60.0
-    """For a listing."""
-    farewell: float = 5.0
-    """For giving up the lease at the end."""
-    backoff: Backoff = field(default_factory=lambda: Backoff(first=1.0, cap=60.0))
-    """Of passes that failed."""
-    watch: WatchSettings = field(default_factory=WatchSettings)
-    executor: ExecutorSettings = field(default_factory=ExecutorSettings)
 
 
 class Operator:
@@ -123,7 +100,14 @@ class Operator:
             keyring=self._keyring,
             executor=self._executor,
             leadership=self._leadership,
-            tenancy=Tenancy(store, self._inventory, self._homes, self._recorder, clock),
+            tenancy=Tenancy(
+                store=store,
+                inventory=self._inventory,
+                homes=self._homes,
+                recorder=self._recorder,
+                clock=clock,
+                last_call=settings.last_call,
+            ),
             recorder=self._recorder,
             writing=Writing(
                 store=store,

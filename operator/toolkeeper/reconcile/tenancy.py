@@ -13,11 +13,8 @@ from toolkeeper.reconcile.recorder import Recorder
 from toolkeeper.resources.meta import Key
 from toolkeeper.resources.toolbox import Toolbox
 
-LAST_CALL_SECONDS = 10.0
-"""How long a deleted toolbox waits for its servers to be deleted, too: a folder is deleted object by object."""
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Tenancy:
     """How long our finalizer stays on a deleted toolbox. Servers that nobody deletes do not hold it."""
 
@@ -26,6 +23,8 @@ class Tenancy:
     homes: Homes
     recorder: Recorder
     clock: Clock
+    last_call: float
+    """Seconds that a deleted toolbox waits for its servers to be deleted, too: a folder is deleted object by object."""
     _deleted_at: dict[Key, tuple[str, float]] = field(default_factory=dict)
     """Toolbox → (uid, when its deletion was first seen)."""
 
@@ -40,7 +39,7 @@ class Tenancy:
             return False, None
         if not toolbox.metadata.held or self._is_needed(key):
             return False, None
-        if (left := self._last_call(toolbox)) > 0:
+        if (left := self._left(toolbox)) > 0:
             return False, left
         try:
             await self.store.set_finalizer(toolbox, present=False)
@@ -56,11 +55,12 @@ class Tenancy:
             for each in servers
         )
 
-    def _last_call(self, toolbox: Toolbox) -> float:
+    def _left(self, toolbox: Toolbox) -> float:
+        """Seconds until nobody is waited for any more."""
         if toolbox.metadata.given_up:
             return 0.0
         uid, now = toolbox.metadata.uid, self.clock.monotonic()
         known = self._deleted_at.get(toolbox.key)
         if known is None or known[0] != uid:
             known = self._deleted_at[toolbox.key] = (uid, now)
-        return known[1] + LAST_CALL_SECONDS - now
+        return known[1] + self.last_call - now
