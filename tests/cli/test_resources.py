@@ -73,6 +73,78 @@ def test_a_misspelt_kind_is_wrong_usage(toolkeeper: Run) -> None:
     assert "did you mean servers?" in done.output
 
 
+TOOLBOX = """\
+apiVersion: toolkeeper.dev/v1alpha1
+kind: Toolbox
+metadata: {name: attic}
+spec: {endpoint: "unix:///nowhere"}
+"""
+
+
+@pytest.fixture
+def both(toolkeeper: Run, manifest: Callable[..., str]) -> Run:
+    """`toolkeeper` on a store with a server and a toolbox."""
+    toolkeeper("apply", "-f", manifest())
+    toolkeeper("apply", "-f", "-", stdin=TOOLBOX)
+    return toolkeeper
+
+
+@pytest.mark.parametrize(
+    ("kinds", "names"),
+    [
+        ("servers,toolboxes", ["mcpserver/time", "toolbox/attic"]),
+        ("toolbox,server,tbx", ["toolbox/attic", "mcpserver/time"]),
+        ("all", ["toolbox/attic", "mcpserver/time"]),
+    ],
+)
+def test_several_kinds_are_listed_in_blocks_and_a_kind_without_anything_in_none(
+    both: Run, kinds: str, names: list[str]
+) -> None:
+    blocks = both("get", kinds).stdout.split("\n\n")
+    assert [[line.split()[0] for line in block.splitlines()] for block in blocks] == [
+        ["NAME", name] for name in names
+    ]
+    assert both("get", kinds, "-o", "name").stdout.split() == names
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_several_kinds_are_one_list_for_programs(both: Run, output: str) -> None:
+    found = yaml.safe_load(both("get", "servers,toolboxes", "-o", output).stdout)
+    assert found["kind"] == "List"
+    assert [each["kind"] for each in found["items"]] == ["MCPServer", "Toolbox"]
+    alone = yaml.safe_load(both("get", "connections,toolboxes", "-o", output).stdout)
+    assert [each["kind"] for each in alone["items"]] == ["Toolbox"]
+
+
+def test_several_kinds_of_which_there_is_nothing_are_said(toolkeeper: Run) -> None:
+    done = toolkeeper("get", "servers,connections", "-n", "tools")
+    assert done.exit_code == 0
+    assert "no MCPServer or AgentConnection in namespace tools" in done.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("servers,toolboxes", "time"), ("all", "time"), ("servers,toolboxes/time",), ("servers,", "toolboxes")],
+)
+def test_names_of_several_kinds_are_wrong_usage(both: Run, words: tuple[str, ...]) -> None:
+    done = both("get", *words)
+    assert done.exit_code == 2
+    assert "names go with one kind, such as: server time" in done.output
+
+
+def test_each_of_several_kinds_must_be_one(toolkeeper: Run) -> None:
+    done = toolkeeper("get", "servers,toolbux")
+    assert done.exit_code == 2
+    assert "unknown kind 'toolbux'; did you mean toolbox?" in done.output
+    assert toolkeeper("get", "servers,").exit_code == 2
+
+
+def test_the_help_of_get_shows_several_kinds(toolkeeper: Run) -> None:
+    said = toolkeeper("get", "--help").output
+    assert "toolkeeper get servers,toolboxes" in said
+    assert "toolkeeper get all" in said
+
+
 def test_delete_removes_and_says_so_and_fails_for_what_is_not_there(
     toolkeeper: Run, manifest: Callable[..., str]
 ) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from benchmarks.rig.plane import PROGRAM
 from stores_kubernetes.conftest import Cluster, cluster, fake_cluster, real_cluster
 from toolkeeper.cli.main import cli
 from toolkeeper.resources.meta import Key
@@ -38,6 +43,21 @@ class Terminal:
         result = self(*arguments)
         assert result.exit_code == 0, result.output
         return result.stdout
+
+    @contextmanager
+    def watching(self, *arguments: str) -> Iterator[Iterator[str]]:
+        """The lines that this command prints with `-w`, as they come."""
+        options = ("-w", "--store", "kubernetes", "--kubeconfig", str(self.kubeconfig))
+        with subprocess.Popen(
+            [PROGRAM, *arguments, *options],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE, text=True,
+        ) as running:  # fmt: skip
+            assert running.stdout is not None
+            try:
+                yield running.stdout
+            finally:
+                running.terminate()
 
     def declare(self, *texts: str) -> None:
         """Apply these documents, as `kubectl apply --server-side` does."""

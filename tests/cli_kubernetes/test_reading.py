@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
-from benchmarks.rig.plane import PROGRAM
 from cli_kubernetes.conftest import Terminal, document, server
 from stores_kubernetes.conftest import Cluster
 from toolkeeper.clock import SystemClock
@@ -56,6 +52,24 @@ def test_get_lists_what_is_there_in_the_namespace_that_is_meant(terminal: Termin
     ]  # fmt: skip
 
 
+def test_get_lists_several_kinds_at_once(terminal: Terminal) -> None:
+    terminal.declare(document("Toolbox", "here", {"endpoint": "http://127.0.0.1:1"}), server())
+    named = ["toolbox/here", "mcpserver/time"]
+    assert terminal.said("get", "all", "-o", "name").split() == named
+    assert terminal.said("get", "servers,connections", "-o", "name").split() == ["mcpserver/time"]
+
+
+@pytest.mark.process
+def test_who_watches_several_kinds_sees_each_with_its_header(terminal: Terminal) -> None:
+    terminal.declare(server())
+    with terminal.watching("get", "all") as lines:
+        assert [next(lines).split()[0] for _ in range(2)] == ["NAME", "mcpserver/time"]
+        terminal.declare(document("Toolbox", "here", {"endpoint": "http://127.0.0.1:1"}))
+        assert [line.split()[:1] for line in (next(lines), next(lines), next(lines))] == [
+            [], ["NAME"], ["toolbox/here"],
+        ]  # fmt: skip
+
+
 def test_the_namespace_is_that_of_the_kubeconfigs_context(terminal: Terminal, tmp_path: Path) -> None:
     terminal.declare(server(), server("other", namespace="blue"))
     config = json.loads(terminal.kubeconfig.read_text())
@@ -69,18 +83,10 @@ def test_the_namespace_is_that_of_the_kubeconfigs_context(terminal: Terminal, tm
 @pytest.mark.process
 def test_who_watches_sees_what_changes(terminal: Terminal) -> None:
     terminal.declare(server())
-    watching = subprocess.Popen(
-        [PROGRAM, "get", "servers", "-w", "-o", "name", "--store", "kubernetes", "--kubeconfig",
-         str(terminal.kubeconfig)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with watching:
-        assert watching.stdout is not None
-        assert watching.stdout.readline() == "mcpserver/time\n"
+    with terminal.watching("get", "servers", "-o", "name") as lines:
+        assert next(lines) == "mcpserver/time\n"
         terminal.declare(server("other"))
-        assert watching.stdout.readline() == "mcpserver/other\n"
-        watching.terminate()
+        assert next(lines) == "mcpserver/other\n"
 
 
 def test_get_prints_documents_that_kubectl_takes_back(terminal: Terminal) -> None:

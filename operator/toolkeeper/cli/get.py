@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import click
 from toolkeeper.cli.documents import concerning, document
 from toolkeeper.cli.opening import namespace_option, run, store_options
 from toolkeeper.cli.output import output_option, table, write_document
-from toolkeeper.cli.selecting import kind_and_names, missing
+from toolkeeper.cli.selecting import kinds_and_names, missing
 from toolkeeper.cli.views import listing
 from toolkeeper.clock import SystemClock
 from toolkeeper.reconcile.ports import Listing, Resource
@@ -24,6 +24,8 @@ from toolkeeper.wiring.stores import declarations, opened
 EPILOG = """\b
 Examples:
   toolkeeper get servers
+  toolkeeper get servers,toolboxes
+  toolkeeper get all
   toolkeeper get server time -o yaml
   toolkeeper get servers -w -o wide
   toolkeeper get servers -A --store kubernetes
@@ -38,7 +40,8 @@ PRINTED = ("table", "wide")
 class Asked:
     """What somebody wants to see, and how."""
 
-    kind: str
+    kinds: Sequence[str]
+    """Each in a block of its own, in this order."""
     names: Sequence[str]
     namespace: str | None
     """None: all."""
@@ -47,10 +50,15 @@ class Asked:
     def means(self, resource: Resource) -> bool:
         """Whether the resource is one of them."""
         return (
-            resource.kind == self.kind
+            resource.kind in self.kinds
             and (not self.names or resource.metadata.name in self.names)
             and self.namespace in (None, resource.metadata.namespace)
         )
+
+    @property
+    def mixed(self) -> bool:
+        """Whether they are of several kinds."""
+        return len(self.kinds) > 1
 
 
 class Sources(NamedTuple):
@@ -62,7 +70,7 @@ class Sources(NamedTuple):
 
 
 @click.command("get", epilog=EPILOG)
-@click.argument("what", nargs=-1, required=True, metavar="KIND [NAME...]")
+@click.argument("what", nargs=-1, required=True, metavar="KIND[,KIND...] [NAME...]")
 @namespace_option
 @click.option("-A", "--all-namespaces", is_flag=True, help="Of every namespace.")
 @click.option("-w", "--watch", is_flag=True, help="Go on printing what changes, until Ctrl-C.")
@@ -71,20 +79,14 @@ class Sources(NamedTuple):
 def get_command(
     what: tuple[str, ...], namespace: str, all_namespaces: bool, watch: bool, output: str, place: Place
 ) -> None:
-    """List resources of KIND (server, toolbox, connection) and their state."""
-    kind, names = kind_and_names(what) if len(what) > 1 or "/" in what[0] else (_kind(what[0]), ())
-    asked = Asked(kind, names, None if all_namespaces else namespace, output)
+    """List resources of KIND (server, toolbox, connection, or all) and their state."""
+    kinds, names = kinds_and_names(what)
+    asked = Asked(kinds, names, None if all_namespaces else namespace, output)
     run(_get(place, asked, watch=watch))
 
 
-def _kind(word: str) -> str:
-    from toolkeeper.cli.selecting import kind_of  # noqa: PLC0415 – the common case needs both
-
-    return kind_of(word)
-
-
 async def _get(place: Place, asked: Asked, *, watch: bool) -> None:
-    scope = Scope((asked.namespace,) if asked.namespace else (), (asked.kind,))
+    scope = Scope((asked.namespace,) if asked.namespace else (), tuple(asked.kinds))
     async with opened(place, scope=scope) as store:
         found = await store.list()
         warned = _warn(found, asked, frozenset())
@@ -92,7 +94,7 @@ async def _get(place: Place, asked: Asked, *, watch: bool) -> None:
         _print(chosen, asked, await _sources(store, found))
         if not chosen and asked.output in PRINTED:
             where = f" in namespace {asked.namespace}" if asked.namespace else ""
-            click.echo(f"no {asked.kind}{where} ({place.name})", err=True)
+            click.echo(f"no {' or '.join(asked.kinds)}{where} ({place.name})", err=True)
         printed = {each.key: each for each in chosen}
         if not watch:
             return
@@ -114,19 +116,22 @@ async def _sources(store: Source, found: Listing) -> Sources:
 
 def _warn(found: Listing, asked: Asked, warned: frozenset[str]) -> frozenset[str]:
     """What is shown may not be what was declared last: say why, beside the answer."""
-    now = frozenset(concerning(found, asked.kind))
+    now = frozenset(each for kind in asked.kinds for each in concerning(found, kind))
     for each in sorted(now - warned):
         click.echo(f"Warning: {each}", err=True)
     return now
 
 
 def _chosen(resources: Sequence[Resource], asked: Asked) -> list[Resource]:
-    there = sorted((each for each in resources if asked.means(each)), key=lambda each: each.key)
+    there = sorted(
+        (each for each in resources if asked.means(each)),
+        key=lambda each: (asked.kinds.index(each.kind), each.key),
+    )
     by_name = {each.metadata.name: each for each in there}
     for name in asked.names:
         if name not in by_name:
             raise click.ClickException(
-                missing(Key(asked.kind, asked.namespace or "default", name), resources)
+                missing(Key(asked.kinds[0], asked.namespace or "default", name), resources)
             )
     return [by_name[name] for name in asked.names] if asked.names else there
 
@@ -135,7 +140,7 @@ def _print(resources: Sequence[Resource], asked: Asked, sources: Sources, *, mor
     """The resources; `more` of them, after others."""
     if asked.output == "name":
         for each in resources:
-            click.echo(f"{asked.kind.lower()}/{each.metadata.name}")
+            click.echo(f"{each.kind.lower()}/{each.metadata.name}")
     elif asked.output in ("json", "yaml"):
         documents = [document(each, sources.of.get(each.key), sources.synced) for each in resources]
         single = (more or len(asked.names) == 1) and len(documents) == 1
@@ -144,13 +149,23 @@ def _print(resources: Sequence[Resource], asked: Asked, sources: Sources, *, mor
             asked.output,
         )
     elif resources:
+        click.echo("\n" * (more and asked.mixed) + "\n\n".join(_blocks(resources, asked, sources, more=more)))
+
+
+def _blocks(resources: Sequence[Resource], asked: Asked, sources: Sources, *, more: bool) -> Iterator[str]:
+    """A table for each kind of which there is something. More rows of the only kind need no header again."""
+    for kind in asked.kinds:
+        own = [each for each in resources if each.kind == kind]
+        if not own:
+            continue
         columns, rows = listing(
-            asked.kind,
-            resources,
+            kind,
+            own,
             SystemClock().now(),
             wide=asked.output == "wide",
             namespaces=asked.namespace is None,
+            mixed=asked.mixed,
             commits={key: short(each.revision) for key, each in sources.of.items() if each.revision},
         )
         text = table(columns, rows)
-        click.echo("\n".join(text.splitlines()[1:]) if more else text)
+        yield "\n".join(text.splitlines()[1:]) if more and not asked.mixed else text

@@ -9,6 +9,7 @@ import click
 
 from toolkeeper.cli.views import KINDS
 from toolkeeper.reconcile.ports import Resource
+from toolkeeper.resources.kinds import KINDS as EVERY_KIND
 from toolkeeper.resources.meta import Key
 
 
@@ -35,6 +36,21 @@ def kind_and_names(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     if words[0].lower() in KINDS or len(words) > 1:
         return kind_of(words[0]), words[1:]
     return "MCPServer", words
+
+
+def kinds_and_names(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What to list: `servers,toolboxes` and `all` are whole kinds in that order; else one kind, and names if any."""
+    first, slash, _ = words[0].partition("/")
+    if "," not in first and first.lower() != "all":
+        kind, names = kind_and_names(words) if slash or len(words) > 1 else (kind_of(first), ())
+        return (kind,), names
+    if slash or len(words) > 1:
+        raise click.UsageError(
+            "names go with one kind, such as: server time; several kinds are one word, such as: servers,toolboxes"
+        )
+    everything = tuple(EVERY_KIND)
+    named = [everything if word.lower() == "all" else (kind_of(word),) for word in first.split(",")]
+    return tuple(dict.fromkeys(kind for kinds in named for kind in kinds)), ()
 
 
 def one(words: tuple[str, ...], namespace: str) -> Key:

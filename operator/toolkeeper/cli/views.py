@@ -107,12 +107,18 @@ def listing(
     *,
     wide: bool,
     namespaces: bool,
+    mixed: bool = False,
     commits: Mapping[Key, str] | None = None,
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of `get KIND`. `commits` are those that declare the resources, as people say them."""
+    """Header and rows of `get KIND`. `mixed`: beside other kinds, so names say theirs, as kubectl's do.
+
+    `commits` are those that declare the resources, as people say them.
+    """
     narrow, more, row = _COLUMNS[kind]
     header = [*narrow, *(more if wide else ())]
     rows = [row(each, now, wide) for each in resources]
+    if mixed:
+        rows = [[f"{kind.lower()}/{name}", *cells] for name, *cells in rows]
     if wide and commits:
         header.append("COMMIT")
         rows = [[*cells, commits.get(each.key) or "-"] for each, cells in zip(resources, rows, strict=True)]
