@@ -231,6 +231,16 @@ def test_a_deleted_server_is_not_released_while_another_toolbox_may_have_it() ->
     assert decide(make_world(server)).released == ()
 
 
+def test_a_misspelt_force_is_named_while_containers_are_removed_too() -> None:
+    server = make_server(deleted=True, annotations={"toolkeeper.dev/force-delete": "yes"})
+    (after,) = decide(make_world(server, observation=make_snapshot(make_container(server)))).servers
+    told = find(after.status.conditions, "Ready")
+    assert told is not None
+    assert told.message == (
+        "its containers are being removed; toolkeeper.dev/force-delete='yes' means nothing, only 'true' does"
+    )
+
+
 def test_an_exclusive_server_is_not_created_while_another_toolbox_may_have_it() -> None:
     server = make_wanted(make_server(exclusive=True), elsewhere=True)
     assert decide(make_world(server)).plan.steps == ()

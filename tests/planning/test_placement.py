@@ -211,6 +211,19 @@ def test_a_deleted_server_of_a_vanished_toolbox_is_let_go_only_by_force() -> Non
     assert released(remembered(forced, "gone"), [box("box")])
 
 
+@pytest.mark.parametrize("value", ["yes", "True", ""])
+def test_a_misspelt_force_of_a_server_whose_toolbox_vanished_is_named(value: str) -> None:
+    server = remembered(
+        make_server(
+            "a", deleted=True, toolbox_ref="gone", annotations={"toolkeeper.dev/force-delete": value}
+        ),
+        "gone",
+    )
+    found = place([server], [box("box")], {}, POLICY)[server.key]
+    assert not found.released
+    assert found.message.endswith(f"force-delete={value!r} means nothing, only 'true' does")
+
+
 @pytest.mark.parametrize(
     ("silence", "where"),
     [

@@ -69,6 +69,22 @@ def test_a_pinned_certificate_is_told() -> None:
     assert said(mismatch, "AgentSecure") == ("False", "CertificateMismatch")
 
 
+@pytest.mark.parametrize("observation", [make_snapshot(), Unreachable("ToolboxUnreachable")])
+def test_a_deleted_toolbox_says_what_it_waits_for(observation: Observation) -> None:
+    def mood(**annotations: str) -> str:
+        marked = {f"toolkeeper.dev/{name}": value for name, value in annotations.items()}
+        found = looked(observation, deleted=True, annotations=marked)
+        (told,) = [each for each in found.status.conditions if each.type in ("Reconciling", "Stalled")]
+        assert (told.type, told.reason) == ("Reconciling", "Deleting")
+        return told.message
+
+    assert mood() == "it stays until the servers deleted with it are cleaned up"
+    assert mood(**{"force-delete": "yes"}) == (
+        "it stays until the servers deleted with it are cleaned up; "
+        "toolkeeper.dev/force-delete='yes' means nothing, only 'true' does"
+    )
+
+
 def test_nobody_claims_that_the_gateway_is_isolated_before_there_is_one() -> None:
     assert said(looked(), "GatewayIsolated") == ("Unknown", "NoGateway")
 

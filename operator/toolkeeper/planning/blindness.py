@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from toolkeeper.planning.force import misspelt
 from toolkeeper.planning.lifecycle import Stage
 from toolkeeper.planning.observed import Observation, Unreachable
 from toolkeeper.planning.situation import Situation, Verdict
@@ -55,4 +56,4 @@ def wait(s: Situation, why: Unreachable) -> Verdict:
     sentence = (
         f"cleaning waits for the toolbox ({why.reason}); annotate {FORCE_DELETE}=true to let go without it"
     )
-    return Verdict(None, "DeletionBlocked", sentence, "stuck")
+    return Verdict(None, "DeletionBlocked", f"{sentence}{misspelt(meta)}", "stuck")

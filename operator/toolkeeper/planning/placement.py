@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from toolkeeper.planning.force import misspelt
 from toolkeeper.planning.globs import admits
 from toolkeeper.planning.load import NOTHING, Load, fits, load_of, room
 from toolkeeper.planning.observed import Observation, Snapshot, Unreachable
@@ -151,7 +152,7 @@ def _deleted(server: MCPServer, known: _Map) -> Placement:
     sentence = (
         f"toolbox {server.status.toolbox} is gone; annotate {FORCE_DELETE}=true to let go without cleaning"
     )
-    return Placement(None, "DeletionBlocked", sentence)
+    return Placement(None, "DeletionBlocked", f"{sentence}{misspelt(server.metadata)}")
 
 
 def _referenced(server: MCPServer, candidates: Sequence[Toolbox], known: _Map) -> Placement | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from toolkeeper.planning.force import misspelt
 from toolkeeper.planning.lifecycle import ALIVE, Stage
 from toolkeeper.planning.plan import Step
 from toolkeeper.planning.situation import Situation, Verdict
@@ -33,11 +34,11 @@ def delete(s: Situation) -> Verdict:
         return replace(going, message="its containers stay", released=known or not s.present, wake_after=0.0)
     if s.present:
         steps = s.remove(s.present, "its MCPServer is deleted")
-        return replace(going, message="its containers are being removed", steps=steps)
+        return replace(going, message=f"its containers are being removed{misspelt(meta)}", steps=steps)
     if s.spec.reclaim == "Delete" and s.volumes:
-        return replace(going, message="its volumes are being removed", steps=_reclaim(s))
+        return replace(going, message=f"its volumes are being removed{misspelt(meta)}", steps=_reclaim(s))
     if s.wanted.elsewhere and not meta.given_up:
-        return replace(going, message="another toolbox may still have a container of it")
+        return replace(going, message=f"another toolbox may still have a container of it{misspelt(meta)}")
     return replace(going, message="nothing of it is left", released=True)
 
 

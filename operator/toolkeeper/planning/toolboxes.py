@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from toolkeeper.planning.force import misspelt
 from toolkeeper.planning.observed import UNASKED, Snapshot, Unreachable
 from toolkeeper.planning.orphans import Orphans
 from toolkeeper.planning.situation import Situation
@@ -91,7 +92,10 @@ def _conditions(toolbox: Toolbox, seen: Snapshot | Unreachable) -> list[Said]:
         ),
         Said("Ready", "Unknown" if reason == "NeverSeen" else word(why is None), reason, message, generation),
     ]
-    if why is not None:
+    if toolbox.metadata.deletion_timestamp is not None:
+        waits = f"it stays until the servers deleted with it are cleaned up{misspelt(toolbox.metadata)}"
+        said.append(Said("Reconciling", "True", "Deleting", waits, generation))
+    elif why is not None:
         mood = "Stalled" if why.reason in HOPELESS else "Reconciling"
         said.append(Said(mood, "True", reason, message, generation))
     if toolbox.spec.paused:
