@@ -171,3 +171,15 @@ async def test_no_server_gets_what_opens_a_toolbox() -> None:
     assert rig.reason() == "SecretForToolboxes"
     with pytest.raises(Refused, match="for toolboxes only"):
         await rig.keyring.values("default", [USE], {})
+
+
+@in_virtual_time
+async def test_a_mark_that_means_nothing_opens_a_secret_to_no_server() -> None:
+    rig = Rig()
+    rig.vault.labels = {"toolkeeper.dev/credential": "Toolbox"}
+    assert await rig.digest() is None
+    assert rig.reason() == "SecretNotMarked"
+    with pytest.raises(
+        Refused, match=r"toolkeeper.dev/credential='Toolbox' means nothing, write true or toolbox"
+    ):
+        await rig.keyring.values("default", [USE], {})

@@ -191,8 +191,15 @@ class Keyring:
             raise Unreachable(
                 f"the secret {namespace}/{name} was not read in time", reason="StoreUnreachable"
             ) from exc
-        if secret.labels.get(CREDENTIAL) == FOR_TOOLBOXES:
+        mark = secret.labels.get(CREDENTIAL)
+        if mark == FOR_TOOLBOXES:
             raise Refused(f"the secret {namespace}/{name} is for toolboxes only", reason="SecretForToolboxes")
+        # A file needs no mark, but whoever wrote one may have meant to keep servers out.
+        if mark not in (None, "true"):
+            says = f"its label {CREDENTIAL}={mark!r} means nothing, write true or {FOR_TOOLBOXES}"
+            raise Refused(
+                f"the secret {namespace}/{name} is not marked for use: {says}", reason="SecretNotMarked"
+            )
         return secret
 
     def _learn(self, namespace: str, name: str, digests: Mapping[str, str], problem: Problem | None) -> None:
