@@ -62,6 +62,35 @@ def test_plain_http_is_secure_only_to_this_machine(endpoint: str, expected: tupl
     assert said(looked(endpoint=endpoint), "AgentSecure") == expected
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["https://box.example:30000", "http://127.0.0.1:30000", "unix:///run/toolkeeper.sock"]
+)
+@pytest.mark.parametrize(
+    ("observation", "expected"),
+    [
+        (Unreachable("NeverSeen", "not yet"), ("Unknown", "NeverSeen")),
+        (Unreachable("SecretMissing", "no token"), ("Unknown", "SecretMissing")),
+        (Unreachable("ToolboxUnreachable", "silence"), ("Unknown", "ToolboxUnreachable")),
+    ],
+)
+def test_no_connection_is_called_secure_before_there_is_one(
+    endpoint: str, observation: Observation, expected: tuple[str, str]
+) -> None:
+    assert said(looked(observation, endpoint=endpoint), "AgentSecure") == expected
+
+
+@pytest.mark.parametrize(
+    "observation", [Unreachable("AuthenticationFailed"), make_snapshot(runtime_ok=False)]
+)
+def test_an_answer_of_any_kind_tells_whether_the_connection_is_secure(observation: Observation) -> None:
+    assert said(looked(observation, endpoint="https://box.example"), "AgentSecure") == ("True", "SystemTrust")
+
+
+def test_that_everybody_could_read_along_is_told_before_anything_is_sent() -> None:
+    found = looked(Unreachable("NeverSeen"), endpoint="http://box.example:30000")
+    assert said(found, "AgentSecure") == ("False", "PlainHTTP")
+
+
 def test_a_pinned_certificate_is_told() -> None:
     pinned = {"fingerprints": ["sha256:" + "0" * 64]}
     assert said(looked(endpoint="https://box.example", tls=pinned), "AgentSecure") == ("True", "Fingerprint")

@@ -117,10 +117,18 @@ def _authenticated(authenticated: bool, why: Unreachable | None) -> tuple[Status
 
 def _agent_secure(spec: ToolboxSpec, why: Unreachable | None) -> tuple[Status, str, str]:
     """Whether what is sent to the node agent can be read or answered by somebody else."""
-    scheme, _, rest = spec.endpoint.partition("://")
-    host = rest.partition("/")[0].rpartition("@")[2]
     if why is not None and why.reason == "CertificateMismatch":
         return "False", why.reason, why.message
+    promised = _promised(spec)
+    if why is None or why.reason in ANSWERED or promised[0] == "False":
+        return promised
+    return "Unknown", why.reason, why.message
+
+
+def _promised(spec: ToolboxSpec) -> tuple[Status, str, str]:
+    """How secure every connection is that comes about under this spec."""
+    scheme, _, rest = spec.endpoint.partition("://")
+    host = rest.partition("/")[0].rpartition("@")[2]
     if scheme == "unix":
         return "True", "LocalSocket", "a socket of this machine"
     if scheme == "https":
