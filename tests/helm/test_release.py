@@ -84,6 +84,20 @@ def test_uninstalling_leaves_servers_and_no_finalizer(
     assert finalizers(cluster) is None
 
 
+def test_the_notes_remove_everything_with_one_command(
+    cluster: Cluster, release: Release, runtime: FakeRuntime, endpoint: str
+) -> None:
+    said = release.install({"replicas": 1})
+    [command] = [line.split() for line in said.splitlines() if line.startswith("  kubectl delete ")]
+    established(cluster)
+    declare(cluster, endpoint)
+    with Hands(cluster, NAMESPACE).working():
+        until(lambda: finalizers(cluster) == [FINALIZER] and runtime.containers, within=25)
+        cluster.kubectl(*command[1:], "--timeout=60s")
+    assert runtime.containers == {}
+    assert cluster.kubectl("get", "toolkeeper", "-A", "-o", "name") == ""
+
+
 def test_installed_again_it_finds_what_it_left(
     cluster: Cluster, release: Release, runtime: FakeRuntime, endpoint: str
 ) -> None:
