@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import signal
 import socket
@@ -10,13 +11,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from toolkeeper.clock import SystemClock
+from toolkeeper.errors import Refused
+from toolkeeper.node.choosing import Chosen, choose
 from toolkeeper.node.process import table as process_table
 from toolkeeper.node.process.runtime import ProcessRuntime
+from toolkeeper.node.settings import NodeSettings
 from toolkeeper.planning.instance import (
     EnvEntry,
     FileEntry,
@@ -28,6 +32,7 @@ from toolkeeper.planning.instance import (
 )
 from toolkeeper.planning.observed import Container, Snapshot
 from toolkeeper.reconcile.ports import Claim
+from toolkeeper.telemetry.logs import Silent
 from toolkeeper.testing.nodes import INSTALLATION, Stand, container_of, request_of, standing, tiny_instance
 from toolkeeper.testing.wheels import make_wheel
 
@@ -177,6 +182,35 @@ async def test_a_server_outlives_the_agent_and_is_recognised_by_the_next(host: H
         assert (after.run_id, after.restarts, after.state) == (before.run_id, 0, "running")
         assert after.handshake == before.handshake
         assert pid_of(stand) == pid
+
+
+async def test_servers_that_run_as_processes_are_not_left_alone_when_docker_arrives(host: Host) -> None:
+    async with host.node() as stand:
+        await created(stand, tiny_instance())
+        await until(stand, answers)
+        pid = pid_of(stand)
+    docker = host.root / "docker.sock"
+    docker.touch()
+
+    async def chosen(runtime: Literal["auto", "docker"]) -> Chosen:
+        return await choose(
+            NodeSettings(state_dir=host.root, cache_dir=host.cache, docker_socket=docker, runtime=runtime),
+            clock=SystemClock(),
+            environ=host.settings,
+            new_id=lambda: secrets.token_hex(16),
+            chance=random.Random(7),
+            log=Silent(),
+        )
+
+    next_one = await chosen("auto")
+    assert (next_one.runtime.name, next_one.because) == ("process", "it runs servers already: time")
+    assert [each.container.state for each in (await next_one.runtime.look()).containers.values()] == [
+        "running"
+    ]
+    await next_one.runtime.aclose()
+    with pytest.raises(Refused, match="let --runtime process remove them first"):
+        await chosen("docker")
+    os.kill(pid, 0)
 
 
 async def test_a_stdio_server_is_probed_once_per_run_not_once_per_agent(host: Host) -> None:

@@ -13,7 +13,7 @@ import pytest
 from toolkeeper.clock import SystemClock
 from toolkeeper.dtma.client import NodeClient, Trust
 from toolkeeper.errors import Invalid, Refused, Unreachable
-from toolkeeper.node.choosing import in_bridge_container
+from toolkeeper.node.choosing import RECORD, in_bridge_container
 from toolkeeper.node.gate import GUESSES, SECONDS_PER_GUESS, Gate, TokenFile, Tokens, token_file
 from toolkeeper.node.main import Serving, certificate_of, prepare, run, serving
 from toolkeeper.node.settings import NodeSettings, settings_from
@@ -117,6 +117,23 @@ async def test_auto_takes_processes_where_docker_is_not_and_says_so(tmp_path: Pa
     async with serving(wanted, clock=SystemClock(), environ=os.environ, log=Silent()) as up:
         assert up.runtime == "process"
         assert up.because.startswith("Docker cannot be used: ")
+
+
+@pytest.mark.anyio
+async def test_a_node_whose_servers_run_in_docker_never_starts_them_again_as_processes(
+    tmp_path: Path,
+) -> None:
+    wanted = settings(tmp_path, runtime="auto", docker_socket=tmp_path / "no.sock")
+    wanted.state_dir.mkdir()
+    (wanted.state_dir / RECORD).write_text("docker\n")
+    with pytest.raises(Unreachable, match=r"no\.sock.*start it; or say --runtime process"):
+        async with serving(wanted, clock=SystemClock(), environ=os.environ, log=Silent()):
+            pass
+    asked = wanted.model_copy(update={"runtime": "process"})
+    async with serving(asked, clock=SystemClock(), environ=os.environ, log=Silent()) as up:
+        assert up.runtime == "process"
+    async with serving(wanted, clock=SystemClock(), environ=os.environ, log=Silent()) as up:
+        assert up.runtime == "process"
 
 
 @pytest.mark.anyio

@@ -143,6 +143,18 @@ async def test_an_image_that_does_not_exist_is_told_from_one_that_cannot_be_had_
     assert list(reasons.values()) == ["ImageNotFound", "ImagePullFailed"]
 
 
+@real
+@anyio_test
+async def test_whether_an_image_could_be_pulled_is_asked_without_pulling_it(
+    images: Images, image_registry: str, pushed: str
+) -> None:
+    await images.offered(pushed, 10)
+    assert await images.find(pushed) is None
+    for reference in (f"{image_registry}/none:1", "localhost:1/none:1"):
+        with pytest.raises(Refused, match=f"{reference} cannot be pulled"):
+            await images.offered(reference, 10)
+
+
 @pytest.mark.docker
 @anyio_test
 async def test_an_image_that_must_not_be_pulled_is_not(images: Images) -> None:

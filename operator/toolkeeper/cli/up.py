@@ -146,10 +146,7 @@ class Up:
     async def _needs(self) -> Needs:
         async with opened(self._place) as store:
             servers = [each.spec for each in (await store.list()).resources if isinstance(each, MCPServer)]
-        return Needs(
-            frozenset(each.package.registry for each in servers if each.package is not None),
-            frozenset(each.image for each in servers if each.image is not None),
-        )
+        return Needs(frozenset(each.package.registry for each in servers if each.package is not None))
 
     async def _operate(self, store: Source, client: NodeClient) -> bool:
         log = log_of(self._options, installation=self._place.installation)

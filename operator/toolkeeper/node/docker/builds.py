@@ -78,11 +78,21 @@ class Builds:
 
     async def base(self, registry: str, step: Step) -> ImageFacts:
         """The base image for packages of that registry, pulled when none is there."""
-        names = self.bases[registry]
-        for name in names:
+        found = await self._base_here(registry)
+        return found or await self.images.ensure(
+            self.bases[registry][-1], "IfNotPresent", Credentials(), step
+        )
+
+    async def base_offered(self, registry: str, seconds: int) -> None:
+        """Make sure that there is a base image for it, or that one could be pulled. Raises as a pull would."""
+        if await self._base_here(registry) is None:
+            await self.images.offered(self.bases[registry][-1], seconds)
+
+    async def _base_here(self, registry: str) -> ImageFacts | None:
+        for name in self.bases[registry]:
             if (found := await self.images.find(name)) is not None:
                 return found
-        return await self.images.ensure(names[-1], "IfNotPresent", Credentials(), step)
+        return None
 
     async def _build(
         self,

@@ -83,13 +83,21 @@ class Engine:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, params: Mapping[str, object], *, post: Mapping[str, str] | None = None, idle: int = 0
+        self,
+        path: str,
+        params: Mapping[str, object],
+        *,
+        post: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idle: int = 0,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The pieces of an answer that does not end soon, as they come. Leaving the context closes it.
 
-        `post`: headers of a POST, else it is a GET. `idle`: seconds without a piece after which it counts as dead.
+        `post`: headers of a POST, else it is a GET with `headers`. `idle`: seconds without a piece after which it
+        counts as dead.
         """
-        response = await self.wait(self._open, path, params, post, idle)
+        method = "GET" if post is None else "POST"
+        response = await self.wait(self._open, method, path, params, post or headers or {}, idle)
         pump = _Pump(response)
         pump.start()
         try:
@@ -98,14 +106,14 @@ class Engine:
             pump.close()
 
     def _open(
-        self, path: str, params: Mapping[str, object], post: Mapping[str, str] | None, idle: int
+        self, method: str, path: str, params: Mapping[str, object], headers: Mapping[str, str], idle: int
     ) -> Response:
         # Not the SDK's own streams: they leave their connection to the garbage collector.
         response = self.api.request(
-            "GET" if post is None else "POST",
+            method,
             f"{self.api.base_url}/v{self.api.api_version}{path}",
             params={key: str(value) for key, value in params.items()},
-            headers=post or {},
+            headers=headers,
             stream=True,
             timeout=(self.api.timeout, idle or None),
         )

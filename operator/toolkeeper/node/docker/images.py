@@ -108,6 +108,20 @@ class Images:
         self._known[reference] = facts
         return facts
 
+    async def offered(self, reference: str, seconds: int) -> None:
+        """Make sure that it could be pulled, without pulling it. Raises as a pull would."""
+        try:
+            async with self.engine.stream(
+                f"/distribution/{reference}/json",
+                {},
+                headers=self._headers(reference, Credentials()),
+                idle=seconds,
+            ) as pieces:
+                async for _ in pieces:
+                    pass
+        except (NotFound, Refused) as exc:
+            raise pull_error(reference, str(exc), anonymous=True) from exc
+
     def forget(self, reference: str = "") -> None:
         """Ask again before the next use of that image (or of any)."""
         if reference:

@@ -19,7 +19,7 @@ from toolkeeper.node.docker.engine import Engine
 from toolkeeper.node.docker.files import FileFolder
 from toolkeeper.node.docker.host import Host
 from toolkeeper.node.docker.image_record import ImageRecord
-from toolkeeper.node.docker.images import Credentials, Images
+from toolkeeper.node.docker.images import Images
 from toolkeeper.node.docker.launch import RUNS, Launch
 from toolkeeper.node.docker.listening import on_loopback_only
 from toolkeeper.node.docker.marks import Mark
@@ -31,7 +31,6 @@ from toolkeeper.node.docker.volumes import Volumes
 from toolkeeper.node.docker.watch import Watch
 from toolkeeper.node.runtime import ByteStream, Capacity, Seen, Sight, Step, Usage
 from toolkeeper.node.version_record import VersionRecord
-from toolkeeper.planning.observed import DockerState
 from toolkeeper.reconcile.ports import InstanceRequest
 
 Json = dict[str, Any]
@@ -75,15 +74,13 @@ class DockerRuntime:
         await self._watch.look()
         await self._host.sweep()
 
-    async def obtain(self, registries: frozenset[str], images: frozenset[str]) -> None:
-        """Have the base images for packages of these registries, and these images, ready; pull what is missing.
+    async def can_build(self, registries: frozenset[str], seconds: int) -> None:
+        """Make sure that packages of these registries could be built: their base images are here or can be pulled.
 
-        Raises Refused or Unreachable for the first that cannot be had.
+        Raises Refused or Unreachable for the first that cannot be had; no answer within `seconds` is none.
         """
         for registry in sorted(registries):
-            await self._builds.base(registry, _silent)
-        for image in sorted(images):
-            await self._images.ensure(image, "IfNotPresent", Credentials(), _silent)
+            await self._builds.base_offered(registry, seconds)
 
     async def leave(self, installation: str) -> None:
         """Remove what only its containers needed: the networks of an installation that has none any more.
@@ -265,7 +262,3 @@ class DockerRuntime:
             return await self._engine.call(take)
         except (NotFound, Conflict):
             return None
-
-
-def _silent(state: DockerState, text: str) -> None:
-    """A step that nobody follows."""
