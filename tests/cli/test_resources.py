@@ -213,6 +213,18 @@ def test_a_directory_is_edited_not_applied_to(
     assert '{"spec": {"paused": true}}' in described
 
 
+def test_who_takes_a_verb_back_is_told_that_the_file_decides_again(
+    toolkeeper: Run, manifest: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    Path(manifest()).rename(folder / "time.yaml")
+    place = ("--store", "directory", "--path", str(folder))
+    assert "(until its file is edited;" in toolkeeper("pause", "server", "time", *place).output
+    assert "is no longer paused (as its file says)" in toolkeeper("resume", "time", *place).output
+    assert "Override:" not in toolkeeper("describe", "server", "time", *place).output
+
+
 def test_nothing_found_says_where_it_was_looked_for(toolkeeper: Run, tmp_path: Path) -> None:
     said = toolkeeper("get", "servers", "-n", "tools").output
     assert "no MCPServer in namespace tools" in said

@@ -117,13 +117,39 @@ async def test_they_end_with_their_object(store: DirectoryStore, tmp_path: Path)
     assert not (await found(store)).spec.paused
 
 
-async def test_clearing_lets_the_file_decide_again(store: DirectoryStore) -> None:
+async def verbs(store: DirectoryStore) -> list[str]:
+    return [each.verb for each in await store.overrides(TIME)]
+
+
+async def test_a_verb_that_asks_for_what_the_file_says_lets_the_file_decide_again(
+    store: DirectoryStore,
+) -> None:
     await store.patch(TIME, "pause", "true")
-    await store.patch(TIME, "restart", "now")
-    await store.clear_overrides(TIME, "pause")
+    await store.patch(TIME, "run", "false")
+    await store.patch(TIME, "pause", "false")
     after = await found(store)
     assert not after.spec.paused
-    assert RESTARTED_AT in after.metadata.annotations
+    assert not after.spec.running
+    assert await verbs(store) == ["run"]
+    await store.patch(TIME, "run", "true")
+    assert await verbs(store) == []
+
+
+async def test_a_rollback_to_what_the_file_says_ends_the_one_before(store: DirectoryStore) -> None:
+    declared = {"toolboxRef": "here", "image": "time:1"}
+    await store.patch(TIME, "rollback", json.dumps(declared | {"image": "time:0"}))
+    await store.patch(TIME, "rollback", json.dumps(declared))
+    assert (await found(store)).spec == server().spec
+    assert await verbs(store) == []
+
+
+async def test_what_a_rollback_brought_can_be_overridden_with_what_the_file_says(
+    store: DirectoryStore,
+) -> None:
+    await store.patch(TIME, "rollback", json.dumps({"toolboxRef": "here", "image": "a", "paused": True}))
+    await store.patch(TIME, "pause", "false")
+    assert not (await found(store)).spec.paused
+    assert await verbs(store) == ["pause", "rollback"]
 
 
 async def test_an_override_of_an_old_content_is_a_conflict(store: DirectoryStore, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """`toolkeeper start`, `stop`, `restart`, `rollback`, `pause`, `resume`: verbs on one resource.
 
 In a store that can be written they change the resource. On an object of a directory they are overrides beside it,
-valid until its file is edited; `describe` shows them with the patch that makes them permanent.
+valid until its file is edited or a verb asks for what the file says; `describe` shows them with the patch that makes
+them permanent.
 """
 
 from __future__ import annotations
@@ -46,17 +47,19 @@ async def _act(
         except NotFound as exc:
             raise click.ClickException(missing(key, (await store.list()).resources)) from exc
         after = await store.patch(key, verb, value(current), actor=getpass.getuser())
-        note = _note(inner(store), after)
+        note = await _note(inner(store), after, verb)
     if output != "table":
         write_document(after.model_dump(mode="json", by_alias=True, exclude_none=True), output)
         return
     click.echo(f"{key.kind.lower()}/{key.name} {done}{note}")
 
 
-def _note(kept: Kept | None, after: Resource) -> str:
+async def _note(kept: Kept | None, after: Resource, verb: str) -> str:
     """For how long it holds, where that is not for ever."""
     if isinstance(kept, DirectoryStore):
-        return " (until its file is edited; `describe` shows the permanent patch)"
+        overridden = any(each.verb == verb for each in await kept.overrides(after.key))
+        told = "until its file is edited; `describe` shows the permanent patch"
+        return f" ({told if overridden else 'as its file says'})"
     if kept is None and (owner := managed_by(after)):
         return f" ({owner} manages it and may undo this: make the change in Git, too)"
     return ""

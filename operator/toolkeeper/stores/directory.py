@@ -202,6 +202,7 @@ class DirectoryStore:
     ) -> Resource:
         """Do what a verb of `overrides.PATCHES` says, until the object's spec is edited in its file.
 
+        What the file says anyway needs no override: then the file decides again.
         Raises NotFound, Invalid, and Conflict when the declared spec is not the one with `spec_hash` any more.
         """
         await self._sync()
@@ -213,17 +214,12 @@ class DirectoryStore:
             if spec_hash not in {None, digest}:
                 raise Conflict(f"{key} was edited meanwhile; look at it again")
             overrides.check(source, verb, value)
-            overrides.keep(writer.connection, overrides.Override(key, verb, value, digest, actor), at)
+            asked = overrides.Override(key, verb, value, digest, actor)
+            if overrides.matters(source, asked, overrides.stored(writer.connection, key)):
+                overrides.keep(writer.connection, asked, at)
+            else:
+                overrides.drop(writer.connection, key, verb)
             return writer.apply(declared.effective(writer.connection, source))
-
-        return await self._state.change(work)
-
-    async def clear_overrides(self, key: Key, verb: str | None = None) -> Resource:
-        """Let the file decide again, about one verb or all. Raises NotFound, Conflict."""
-
-        def work(writer: Writer) -> Resource:
-            overrides.drop(writer.connection, key, verb)
-            return writer.apply(declared.effective(writer.connection, declared.find(writer.connection, key)))
 
         return await self._state.change(work)
 

@@ -114,6 +114,12 @@ def check(resource: Resource, verb: str, value: str) -> None:
     overridden(resource, [Override(resource.key, verb, value, spec_hash(resource))])
 
 
+def matters(resource: Resource, override: Override, beside: Iterable[Override]) -> bool:
+    """Whether the object is another one with the override than without. Raises Invalid as `overridden` does."""
+    others = [each for each in beside if each.verb != override.verb]
+    return overridden(resource, [*others, override]) != overridden(resource, others)
+
+
 def keep(connection: sqlite3.Connection, override: Override, at: datetime) -> None:
     """Store the override in place of an earlier one of the same verb."""
     connection.execute(
