@@ -221,10 +221,71 @@ async def test_an_unusable_url_is_a_reason_as_well(url: str, client: httpx2.Asyn
     assert outcome.handshake.reason == "HttpError"
 
 
-async def test_an_unusable_header_is_a_reason_and_stays_unseen(client: httpx2.AsyncClient) -> None:
-    outcome = await probe(tiny, client, headers={"authorization": "Bearer s3cret\r\nx: y"})
-    assert outcome.handshake.reason == "HttpError"
-    assert "s3cret" not in outcome.handshake.message
+def guarded(*accepted: str) -> Answer:
+    """Answers whoever shows one of these headers."""
+
+    def answer(request: Request) -> Reply | None:
+        if request.headers.get("authorization") in accepted:
+            return tiny(request)
+        return Reply(401, headers={"www-authenticate": CHALLENGE})
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("credential", "header"),
+    [
+        ("s3cret", "Bearer s3cret"),
+        (" s3cret\n", "Bearer s3cret"),
+        ("Bearer s3cret", "Bearer s3cret"),
+        ("Basic dXNlcjpwYXNz\n", "Basic dXNlcjpwYXNz"),
+    ],
+)
+async def test_a_credential_is_a_bearer_token_unless_it_names_its_scheme(
+    credential: str, header: str, client: httpx2.AsyncClient
+) -> None:
+    handshake = (await probe(guarded(header), client, credential=credential)).handshake
+    assert (handshake.reason, handshake.tools) == ("Reachable", ("echo",))
+
+
+async def test_a_refused_credential_is_no_dead_server(client: httpx2.AsyncClient) -> None:
+    handshake = (await probe(guarded("Bearer other"), client, credential="s3cret")).handshake
+    assert (handshake.ok, handshake.reason, handshake.tools) == (True, "CredentialsRefused", ())
+    assert "s3cret" not in handshake.message
+
+
+@pytest.mark.parametrize("credential", ["s3cret\r\nx: y", "s3crét", "\u0000s3cret", ""])
+async def test_a_credential_that_no_header_can_carry_is_not_sent_and_stays_unseen(
+    credential: str, client: httpx2.AsyncClient
+) -> None:
+    shown: list[str | None] = []
+
+    def answer(request: Request) -> Reply | None:
+        shown.append(request.headers.get("authorization"))
+        return guarded()(request)
+
+    handshake = (await probe(answer, client, credential=credential)).handshake
+    assert (handshake.ok, handshake.reason) == (True, "CredentialsRefused")
+    assert "no header can carry" in handshake.message
+    assert "s3cr" not in handshake.message
+    assert set(shown) == {None}
+
+
+@pytest.mark.parametrize("status", [302, 307])
+async def test_a_credential_goes_nowhere_but_to_the_address_of_the_server(
+    status: int, client: httpx2.AsyncClient
+) -> None:
+    stolen: list[str] = []
+
+    def thief(request: Request) -> Reply | None:
+        stolen.append(request.headers.get("authorization", ""))
+        return tiny(request)
+
+    async with serving(thief) as elsewhere:
+        redirect = always(status, location=f"{elsewhere}/mcp")
+        outcome = await probe(redirect, client, credential="s3cret")
+    assert stolen == []
+    assert (outcome.handshake.ok, outcome.handshake.reason) == (False, "HttpError")
 
 
 @pytest.mark.parametrize("answer", [tiny, lambda request: event(tiny(request))], ids=["json", "event stream"])
@@ -351,17 +412,17 @@ async def test_redirects_are_followed_on_the_same_origin(client: httpx2.AsyncCli
         return tiny(request) if request.path == "/mcp" else Reply(307, headers={"location": "/mcp"})
 
     assert (await probe(answer, client, path="/mcp/")).handshake.ok
+    assert (await probe(answer, client, path="/mcp/", credential="s3cret")).handshake.ok
 
 
-async def test_headers_and_the_host_reach_the_server(client: httpx2.AsyncClient) -> None:
+async def test_a_credential_and_the_host_reach_the_server(client: httpx2.AsyncClient) -> None:
     def picky(request: Request) -> Reply:
         good = (
             request.headers["host"] == "localhost:1" and request.headers["authorization"] == "Bearer s3cret"
         )
         return tiny(request) if good else Reply(421)
 
-    credentials = {"authorization": "Bearer s3cret"}
-    assert (await probe(picky, client, host_header="localhost:1", headers=credentials)).handshake.ok
+    assert (await probe(picky, client, host_header="localhost:1", credential="s3cret")).handshake.ok
     assert (await probe(picky, client)).handshake.reason == "HostRejected"
 
 

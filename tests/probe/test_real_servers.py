@@ -113,14 +113,15 @@ async def test_a_server_behind_a_token_is_alive_and_opens_up_to_it(
     with listening(*SDK, "--transport", transport, "--auth", "s3cret") as base:
         url = base + PATHS[transport]
         without = await probe_http(url, transport=transport, client=client, timeout=20)
-        token = {"authorization": "Bearer s3cret"}
-        opened = await probe_http(url, transport=transport, client=client, timeout=20, headers=token)
+        opened = await probe_http(url, transport=transport, client=client, timeout=20, credential="s3cret\n")
+        wrong = await probe_http(url, transport=transport, client=client, timeout=20, credential="wr0ng")
     assert (without.handshake.ok, without.handshake.reason, without.handshake.tools) == (
         True,
         "AuthRequired",
         (),
     )
     assert (opened.handshake.reason, len(opened.handshake.tools)) == ("Reachable", 2)
+    assert (wrong.handshake.ok, wrong.handshake.reason) == (True, "CredentialsRefused")
 
 
 @pytest.mark.parametrize("transport", ["streamable-http", "sse"])

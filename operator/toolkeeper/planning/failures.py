@@ -33,6 +33,7 @@ ANSWERS = frozenset(
     {
         "Reachable",
         "AuthRequired",
+        "CredentialsRefused",
         "ConnectionRefused",
         "Timeout",
         "BoundToLoopback",

@@ -204,7 +204,7 @@ def _success(learned: _Learned, evidence: Evidence) -> ProbeOutcome:
 
 def _failure(learned: _Learned, hint: Hint) -> ProbeOutcome:
     """What was learned before the failure stays; tools do not, because a list that broke off is no list."""
-    ok = hint.reason == "AuthRequired"
+    ok = hint.reason in ("AuthRequired", "CredentialsRefused")
     return ProbeOutcome(Handshake(ok=ok, reason=hint.reason, message=hint.message, **_greeting(learned)))
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import httpx2
 
 from toolkeeper.planning.observed import Handshake
+from toolkeeper.probe.authorization import authorization
 from toolkeeper.probe.conversation import Era, Transport, converse
 from toolkeeper.probe.evidence import Answer, Evidence, Violation
 from toolkeeper.probe.outcome import ProbeOutcome
@@ -44,26 +45,31 @@ async def probe_http(
     client: httpx2.AsyncClient,
     timeout: float,  # noqa: ASYNC109 - the wall clock is part of the promise
     host_header: str | None = None,
-    headers: Mapping[str, str] | None = None,
+    credential: str | None = None,
     era: Era = "",
 ) -> ProbeOutcome:
     """One handshake and the complete list of tools from the server at `url`, within `timeout` seconds.
 
     `era` is the last one seen since the server started, if any: it saves asking a legacy server in vain. Never
-    raises for a bad server. Redirects are followed on the same origin only.
+    raises for a bad server. Redirects are followed on the same origin only, so a `credential` is shown at
+    the server's own address and nowhere else.
     """
     evidence = Evidence()
-    merged = {"user-agent": "toolkeeper-probe", **(headers or {}), "accept-encoding": "identity"}
+    headers = {"user-agent": "toolkeeper-probe", "accept-encoding": "identity"}
+    if credential is not None:
+        shown = authorization(credential)
+        evidence.credential = "unusable" if shown is None else "shown"
+        headers |= {} if shown is None else {"authorization": shown}
     if host_header:
-        merged["host"] = host_header
+        headers["host"] = host_header
     try:
+        target = httpx2.URL(url)
         own = httpx2.AsyncClient(
-            transport=_Wire(client, evidence, transport),
-            headers=merged,
+            transport=_Wire(client, evidence, transport, target),
+            headers=headers,
             timeout=client.timeout,
             trust_env=False,
         )
-        target = httpx2.URL(url)
     except (httpx2.InvalidURL, ValueError, TypeError):
         return ProbeOutcome(
             Handshake(ok=False, reason="HttpError", message="not a usable URL or header value")
@@ -84,7 +90,10 @@ class _Wire(httpx2.AsyncBaseTransport):
     the server is spared a connection.
     """
 
-    def __init__(self, client: httpx2.AsyncClient, evidence: Evidence, transport: str) -> None:
+    def __init__(
+        self, client: httpx2.AsyncClient, evidence: Evidence, transport: str, target: httpx2.URL
+    ) -> None:
+        self._origin = _origin(target)
         self._client = client
         self._evidence = evidence
         self._transport = transport
@@ -92,6 +101,8 @@ class _Wire(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if request.method == "GET" and self._transport != "sse" and "last-event-id" not in request.headers:
             return httpx2.Response(405)
+        if "authorization" in request.headers and _origin(request.url) != self._origin:
+            raise Violation("the server leads to another address, where no credential of it is shown")
         matters = request.method == "POST" or self._transport == "sse"
         if matters:
             self._evidence.last = None
@@ -133,6 +144,10 @@ class _Wire(httpx2.AsyncBaseTransport):
             except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
                 if opened:
                     raise
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 class _Counted(httpx2.AsyncByteStream):

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
+
+Shown = Literal["none", "shown", "unusable"]
+"""Whether a credential was shown; unusable: there is one that no header can carry."""
 
 MOST_BYTES = 4 * 1024 * 1024
 """All that one probe reads from a server: definitions, noise and all."""
@@ -77,6 +81,7 @@ class Evidence:
     """The last method asked."""
     answered: list[str] = field(default_factory=list)
     """Methods that were answered with a result."""
+    credential: Shown = "none"
 
     def take(self, size: int) -> None:
         """Count received bytes; raises TooMuch past the limit."""

@@ -6,11 +6,11 @@ message that changes is a status that changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from toolkeeper.probe.evidence import MOST_BYTES, Answer, Evidence, Kind, Trouble
+from toolkeeper.probe.evidence import MOST_BYTES, Answer, Evidence, Kind, Shown, Trouble
 from toolkeeper.probe.lint import printable
 
 MOST_MESSAGE = 300
@@ -66,11 +66,22 @@ def _host_rejected(failure: _Failure) -> Hint | None:
     return None
 
 
+_ASKED: Mapping[Shown, tuple[str, str]] = {
+    "none": ("AuthRequired", "the server is up and asks for credentials"),
+    "shown": ("CredentialsRefused", "the server is up and refuses this credential"),
+    "unusable": (
+        "CredentialsRefused",
+        "the server is up, and the credential cannot be shown to it: no header can carry its characters",
+    ),
+}
+
+
 def _auth_required(failure: _Failure) -> Hint | None:
     answer = failure.last
-    if answer and answer.status in (401, 403) and (answer.bearer_challenge or _is_json(answer)):
-        return Hint("AuthRequired", f"HTTP {answer.status}: the server is up and asks for credentials")
-    return None
+    if answer is None or answer.status not in (401, 403) or not (answer.bearer_challenge or _is_json(answer)):
+        return None
+    reason, told = _ASKED[failure.evidence.credential]
+    return Hint(reason, f"HTTP {answer.status}: {told}")
 
 
 def _not_connected(failure: _Failure) -> Hint | None:

@@ -116,6 +116,7 @@ _TERMINAL: Final = {
     "CertificateMismatch": "If it is really that host, add the fingerprint that toolkeeper node enroll prints.",
     "ConnectionRefused": "Let spec.port be the port that the server really listens on.",
     "CrashLoopBackOff": "Read the last lines with toolkeeper logs, then correct args, env or the image.",
+    "CredentialsRefused": "Put a token that the server accepts into the Secret of spec.health.credentialsRef.",
     "DeletionBlocked": "Bring the toolbox back, or annotate toolkeeper.dev/force-delete=true to leave its containers.",
     "DriftPersists": "Compare the field in the message with the toolbox; it cannot be made so there.",
     "Exited": "Read the last lines with toolkeeper logs; a server must stay in the foreground.",
