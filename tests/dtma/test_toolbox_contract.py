@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,13 @@ from toolkeeper.dtma.client import NodeClient, Trust
 from toolkeeper.node.main import serving
 from toolkeeper.node.process.runtime import ProcessRuntime
 from toolkeeper.node.settings import NodeSettings
-from toolkeeper.planning.instance import FileEntry, Instance, PackageSource
+from toolkeeper.planning.instance import EnvEntry, FileEntry, Instance, PackageSource
 from toolkeeper.testing import tiny_mcp
 from toolkeeper.testing.fake_toolbox import FakeImage, FakeToolbox
 from toolkeeper.testing.nodes import standing, tiny_instance
-from toolkeeper.testing.toolbox_contract import Stage, ToolboxContract
+from toolkeeper.testing.toolbox_contract import KEY, Stage, ToolboxContract
+
+LOCKED = (EnvEntry("TINY_TOKEN", KEY),)
 
 
 class TestTheFake(ToolboxContract):
@@ -27,11 +30,12 @@ class TestTheFake(ToolboxContract):
 
     @pytest.fixture
     async def stage(self) -> Stage:
-        images = {"tiny": FakeImage(pull=0.01, start=0.01, handshake=0.01), "none": FakeImage(missing=True)}
-        good = Instance(1, "streamable-http", image="tiny", port=8000)
-        return Stage(
-            FakeToolbox(images=images), good, Instance(1, "streamable-http", image="none", port=8000)
+        tiny = FakeImage(pull=0.01, start=0.01, handshake=0.01)
+        images = {"tiny": tiny, "none": FakeImage(missing=True), "guarded": replace(tiny, demands=KEY)}
+        good, missing, guarded = (
+            Instance(1, "streamable-http", image=image, port=8000) for image in ("tiny", "none", "guarded")
         )
+        return Stage(FakeToolbox(images=images), good, missing, guarded)
 
 
 @pytest.mark.process
@@ -51,7 +55,7 @@ class TestTheNodeWithProcesses(ToolboxContract):
         )
         missing = Instance(1, "stdio", package=PackageSource("pypi", "no-such-package", "1"))
         async with standing(runtime) as stand:
-            yield Stage(stand.client, tiny_instance(), missing)
+            yield Stage(stand.client, tiny_instance(), missing, replace(tiny_instance(), env=LOCKED))
             for seen in list((await runtime.look()).containers):
                 await runtime.remove(seen, 0)
 
@@ -90,7 +94,8 @@ class TestTheNodeWithDocker(ToolboxContract):
         async with serving(settings, clock=SystemClock(), environ=os.environ) as up:
             token = up.tokens.read_text().strip()
             client = NodeClient(up.endpoint, token=token, trust=Trust(fingerprints=(up.fingerprint,)))
-            yield Stage(client, good, missing, installation, alone=False)
+            guarded = replace(good, env=LOCKED)
+            yield Stage(client, good, missing, guarded, installation, alone=False)
             runtime = up.node.runtime
             for name, seen in (await runtime.look()).containers.items():
                 if seen.container.installation == installation:

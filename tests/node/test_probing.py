@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from toolkeeper.clock import SystemClock
-from toolkeeper.errors import NotFound
+from toolkeeper.errors import Conflict, NotFound
 from toolkeeper.node.notebook import Notebook
 from toolkeeper.planning.observed import Handshake, Snapshot
+from toolkeeper.reconcile.ports import ProbeCredential
 from toolkeeper.testing import tiny_mcp
 from toolkeeper.testing.fake_runtime import FakeRuntime
 from toolkeeper.testing.nodes import INSTALLATION, Stand, container_of, request_of, standing
@@ -26,8 +28,8 @@ TIME = container_of("time")
 class Server(tiny_mcp.Server):
     """Hangs up on everybody when it ends, as a process does."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        super().__init__(address, tiny_mcp.Connection)
+    def __init__(self, address: tuple[str, int], token: str) -> None:
+        super().__init__(address, type("Connection", (tiny_mcp.Connection,), {"token": token}))
         self.connections: list[socket.socket] = []
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -42,9 +44,9 @@ class Server(tiny_mcp.Server):
 
 
 @contextmanager
-def listening(port: int = 0) -> Generator[int]:
-    """A real MCP server in a thread; its port."""
-    with Server(("127.0.0.1", port)) as server:
+def listening(port: int = 0, *, token: str = "") -> Generator[int]:
+    """A real MCP server in a thread, which demands that token; its port."""
+    with Server(("127.0.0.1", port), token) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:
@@ -193,3 +195,98 @@ async def test_a_restarted_agent_never_shows_a_healthy_server_as_never_probed(tm
         notebook.close()
         async with standing(runtime, tmp_path / "new.db") as stand:
             assert ready(await stand.client.state(INSTALLATION))
+
+
+def asks(snapshot: Snapshot) -> bool:
+    found = handshake(snapshot)
+    return found is not None and found.reason == "AuthRequired"
+
+
+def shown(reason: str, version: str) -> Callable[[Snapshot], bool]:
+    """Whether the server said that to the credential of that version, which is the one in force."""
+
+    def holds(snapshot: Snapshot) -> bool:
+        found = handshake(snapshot)
+        return (
+            found is not None
+            and (found.reason, found.credential) == (reason, version)
+            and snapshot.containers[0].probe_credential == version
+        )
+
+    return holds
+
+
+async def test_a_credential_opens_a_server_and_is_shown_until_it_is_taken_back() -> None:
+    with listening(token="s3cret-s3cret") as port:
+        async with standing(replace(runtime_at(port), probe_interval=600)) as stand:
+            claim = await stand.client.claim(INSTALLATION, 0)
+            await stand.client.create(claim, TIME, request_of("time"))
+            container_id = (await stand.until(asks)).containers[0].container_id
+
+            async def give(version: str, value: str) -> None:
+                credential = ProbeCredential(version, value)
+                await stand.client.give_credential(claim, TIME, credential, container_id=container_id)
+
+            await give("v1", "wr0ng-wr0ng")
+            refused = await stand.until(shown("CredentialsRefused", "v1"))
+            assert (ready(refused), refused.containers[0].probe_failures) == (True, 0)
+            await give("v2", "s3cret-s3cret\n")
+            opened = handshake(await stand.until(shown("Reachable", "v2")))
+            assert opened is not None
+            assert opened.tools == ("echo",)
+            await stand.client.take_credential(claim, TIME, container_id=container_id)
+            again = await stand.until(shown("AuthRequired", ""))
+            assert again.containers[0].container_id == container_id
+
+
+async def test_the_first_probe_shows_the_credential_that_came_with_the_creation() -> None:
+    with listening(token="s3cret-s3cret") as port:
+        runtime = runtime_at(port)
+        runtime.gate.clear()
+        async with standing(runtime) as stand:
+            claim = await stand.client.claim(INSTALLATION, 0)
+            await stand.client.create(claim, TIME, request_of("time"))
+            credential = ProbeCredential("v1", "s3cret-s3cret")
+            await stand.client.give_credential(claim, TIME, credential, container_id="")
+            runtime.gate.set()
+            first = handshake(await stand.until(handshake))
+    assert first is not None
+    assert (first.reason, first.tools) == ("Reachable", ("echo",))
+
+
+async def test_a_credential_is_for_one_container_and_dies_with_it() -> None:
+    with listening(token="s3cret-s3cret") as port:
+        runtime = runtime_at(port)
+        async with standing(runtime) as stand:
+            claim = await stand.client.claim(INSTALLATION, 0)
+            await stand.client.create(claim, TIME, request_of("time"))
+            await stand.until(asks)
+            credential = ProbeCredential("v1", "s3cret-s3cret")
+            with pytest.raises(Conflict):
+                await stand.client.give_credential(claim, TIME, credential, container_id="another")
+            await stand.client.give_credential(claim, TIME, credential, container_id="")
+            await stand.until(shown("Reachable", "v1"))
+            runtime.change(TIME, container_id="made-by-somebody", run_id="run-99")
+            await stand.until(shown("AuthRequired", ""))
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [each.read_bytes() for each in folder.iterdir()]
+
+
+async def test_a_credential_stays_out_of_files_logs_and_answers(tmp_path: Path) -> None:
+    value = "s3cret-s3cret"
+    with listening(token=value) as port:
+        runtime = replace(runtime_at(port), lines=(f"somebody showed Bearer {value}", f"token={value}"))
+        async with standing(runtime, tmp_path / "notes") as stand:
+            claim = await stand.client.claim(INSTALLATION, 0)
+            await stand.client.create(claim, TIME, request_of("time"))
+            credential = ProbeCredential("v1", f"Bearer {value}")
+            await stand.client.give_credential(claim, TIME, credential, container_id="")
+            await stand.until(shown("Reachable", "v1"))
+            state = await stand.node.state(INSTALLATION, "", 0)
+            told = [line async for line in stand.client.logs(TIME, tail=10, follow=False)]
+            metrics = await stand.node.metrics_text()
+    assert len(told) == 2
+    for text in (state, metrics, "".join(told).encode(), repr(credential).encode(), *contents(tmp_path)):
+        assert value.encode() not in text

@@ -1,7 +1,8 @@
 """A tiny model of hosts, without time of its own: what a plan's steps do, and what becomes of it all.
 
 How a container behaves is told by its image (the part after the last `/`): `crashes:…`, `silent:…`, `missing:…`,
-`unpullable:…`, `exits:…`, `forgetful:…` (loses a memory limit again and again), anything else works.
+`unpullable:…`, `exits:…`, `forgetful:…` (loses a memory limit again and again), `guarded:…` (asks for a credential of
+any version but `stale`), anything else works.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from toolkeeper.planning.decide import decide
 from toolkeeper.planning.drift import expected
 from toolkeeper.planning.instance import Instance
-from toolkeeper.planning.observed import Container, Observation, Snapshot, Unreachable
+from toolkeeper.planning.observed import Container, Handshake, Observation, Snapshot, Unreachable
 from toolkeeper.planning.placement import Placement, place
 from toolkeeper.planning.plan import Plan, Step
 from toolkeeper.planning.report import unplaced
@@ -25,6 +27,8 @@ from toolkeeper.resources.toolbox import Toolbox
 from toolkeeper.testing.builders import NOW, make_handshake, make_snapshot, make_wanted
 
 TOOLS = ("echo",)
+UNABLE: Mapping[str, Any] = {"probe": None, "missing_secrets": ()}
+"""Of a server on a host whose probes can show no credential."""
 
 
 @dataclass(slots=True)
@@ -79,6 +83,14 @@ class Host:
                 )
                 kept = tuple(each for each in self.snapshot.volumes if each != step.container)
                 self.snapshot = replace(self.snapshot, volumes=kept)
+            case "give-credential" | "take-credential":
+                self._lend(present, step)
+
+    def _lend(self, present: Container | None, step: Step) -> None:
+        assert present is not None, f"nothing to {step}"
+        assert step.container_id in ("", present.container_id), f"another one than that of {step}"
+        assert (step.verb == "give-credential") == (step.secret is not None), f"nothing to {step}"
+        self._put(replace(present, probe_credential=step.secret.version if step.secret else ""))
 
     def settle(self) -> None:
         """Let everything happen that happens within a second or a crash loop."""
@@ -88,7 +100,10 @@ class Host:
             elif each.state == "removing":
                 self._drop(each.name)
         for each in self.snapshot.containers:
-            if each.state in ("running", "restarting") and (each.handshake is None or not each.handshake.ok):
+            asked = each.handshake is not None and each.handshake.ok
+            if each.state in ("running", "restarting") and not (
+                asked and each.handshake is not None and each.handshake.credential == each.probe_credential
+            ):
                 self._put(_behaving(each))
 
     def pass_time(self, seconds: float) -> None:
@@ -165,11 +180,19 @@ def _behaving(container: Container) -> Container:
             )
         case "exits":
             return replace(container, state="exited", exit_code=0, handshake=None)
+        case "guarded" if container.probe_credential in ("", "stale"):
+            shown = container.probe_credential
+            reason = "CredentialsRefused" if shown else "AuthRequired"
+            answer = Handshake(ok=True, reason=reason, message="HTTP 401: it says no", credential=shown)
+            return replace(container, state="running", handshake=answer, probe_failures=0)
         case "silent":
             return replace(container, handshake=make_handshake(ok=False))
         case _:
             return replace(
-                container, state="running", handshake=make_handshake(tools=TOOLS), probe_failures=0
+                container,
+                state="running",
+                handshake=make_handshake(tools=TOOLS, credential=container.probe_credential),
+                probe_failures=0,
             )
 
 
@@ -306,7 +329,10 @@ class Fleet:
 
     def _wanted(self, server: MCPServer, key: Key, placement: Placement) -> Wanted:
         home = placement.toolbox
-        wanted = make_wanted(server, installation=self.policy.installation, secrets=self.secrets)
+        able = "probe-credentials" in self.hosts[key].snapshot.features
+        wanted = make_wanted(
+            server, installation=self.policy.installation, secrets=self.secrets, **({} if able else UNABLE)
+        )
         return replace(
             wanted,
             assigned=home == key,

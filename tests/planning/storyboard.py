@@ -33,7 +33,6 @@ import yaml
 
 from planning.host import Fleet, Pass, fleet
 from planning.laws import converge
-from toolkeeper.planning.desired import secret_uses
 from toolkeeper.planning.observed import Container, Unreachable
 from toolkeeper.planning.world import Policy
 from toolkeeper.resources.mcpserver import MCPServer
@@ -45,6 +44,7 @@ from toolkeeper.testing.builders import (
     make_handshake,
     make_server,
     make_toolbox,
+    references,
     rendered,
 )
 
@@ -105,7 +105,7 @@ def stage(story: Story) -> Fleet:
     _report(story, world)
     _observe(story, world, before)
     missing = set(story.get("missing", ()))
-    needed = {f"{name}/{key}" for each in world.servers.values() for name, key in secret_uses(each.spec)}
+    needed = {reference for each in world.servers.values() for reference in references(each)}
     world.secrets = dict.fromkeys(needed - missing, str(story.get("secret_version", "1")))
     return world
 

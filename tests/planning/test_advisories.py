@@ -10,7 +10,7 @@ from toolkeeper.node import features
 from toolkeeper.planning.advisories import NEEDS, not_enforced
 from toolkeeper.testing.builders import ENFORCED, make_server
 
-NOT_YET = {"probe-credentials", "access", "sessions"}
+NOT_YET = {"access", "sessions"}
 """Announced by no node so far: the gateway brings them."""
 
 
@@ -42,8 +42,14 @@ def test_a_host_that_enforces_nothing_is_told_on_field_by_field() -> None:
         ({"access": {"agents": ["*"]}}, "spec.access"),
         ({"sessions": "shared"}, "spec.sessions"),
         ({"tools": {"pin": "Enforce"}}, "spec.tools.pin (calls)"),
-        ({"health": {"credentialsRef": {"name": "a", "key": "b"}}}, "spec.health.credentialsRef"),
     ],
 )
 def test_what_waits_for_the_gateway_is_said(spec: dict[str, Any], field: str) -> None:
     assert not_enforced(make_server(**spec).spec, ENFORCED) == (field,)
+
+
+def test_a_node_of_the_version_before_is_told_on_about_credentials_of_probes() -> None:
+    spec = make_server(health={"credentialsRef": {"name": "a", "key": "b"}}).spec
+    older = tuple(each for each in ENFORCED if each != "probe-credentials")
+    assert not_enforced(spec, older) == ("spec.health.credentialsRef",)
+    assert not_enforced(spec, ENFORCED) == ()

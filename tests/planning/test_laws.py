@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from generated import examples
 from planning.host import Fleet, Host, fleet
 from planning.laws import converge
-from toolkeeper.planning.desired import secret_uses
 from toolkeeper.planning.lifecycle import STATES
 from toolkeeper.planning.observed import Container, Unreachable
 from toolkeeper.planning.world import Policy
@@ -27,6 +26,7 @@ from toolkeeper.testing.builders import (
     make_server,
     make_snapshot,
     make_toolbox,
+    references,
 )
 
 NAMES = ("a", "b", "c")
@@ -39,6 +39,7 @@ IMAGES = (
     "unpullable:1",
     "exits:1",
     "forgetful:1",
+    "guarded:1",
 )
 HASH = "sha256:" + "0" * 64
 SECRET = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "api", "key": "token"}}}]
@@ -62,6 +63,9 @@ specs = st.fixed_dictionaries(
         "deletionPolicy": st.just("Orphan"),
         "reclaim": st.just("Delete"),
         "catalog": st.none(),
+        "health": st.sampled_from(
+            [{"credentialsRef": {"name": "api", "key": key}} for key in ("token", "probe")]
+        ),
         "toolboxSelector": st.sampled_from(({"zone": "a"}, {"zone": "z"})),
     },
 )
@@ -74,6 +78,7 @@ handshakes = st.sampled_from(
         None,
         make_handshake(),
         make_handshake(reason="AuthRequired"),
+        make_handshake(reason="CredentialsRefused", credential="1"),
         make_handshake(tools=("other",)),
         make_handshake(ok=False),
         make_handshake(ok=False, reason="no reason of ours"),
@@ -88,13 +93,16 @@ conditions = st.fixed_dictionaries(
         "probe_failures": st.integers(0, 5),
         "exit_code": st.sampled_from((None, 0, 1, 137)),
         "oom_killed": st.booleans(),
+        "probe_credential": st.sampled_from(("", "1", "stale")),
         "error_reason": st.sampled_from(("", "", "ImageNotFound", "StartFailed", "what is this")),
     }
 )
 
 
 def a_server(name: str, spec: dict[str, Any], **meta: Any) -> MCPServer:
-    return make_server(name, **meta, **{field: value for field, value in spec.items() if value is not None})
+    over_stdio = spec.get("transport") == "stdio"  # where no probe can show a credential
+    given = {field: value for field, value in spec.items() if not (over_stdio and field == "health")}
+    return make_server(name, **meta, **{field: value for field, value in given.items() if value is not None})
 
 
 Pool = dict[str, list[dict[str, Any]]]
@@ -122,8 +130,8 @@ def worlds(draw: st.DrawFn) -> Fleet:
     _edit(draw, world, pool)
     for key in world.toolboxes:
         _disturb(draw, world, key, pool)
-    needed = {f"{name}/{key}" for each in world.servers.values() for name, key in secret_uses(each.spec)}
-    world.secrets = {each: draw(st.sampled_from("12")) for each in needed if not draw(seldom)}
+    needed = {reference for each in world.servers.values() for reference in references(each)}
+    world.secrets = {each: draw(st.sampled_from(("1", "2", "stale"))) for each in needed if not draw(seldom)}
     world.complete = draw(st.booleans())
     return world
 

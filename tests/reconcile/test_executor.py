@@ -8,7 +8,7 @@ from typing import Any
 from toolkeeper.errors import Conflict, Fenced, NotReadyYet, Refused, Unreachable
 from toolkeeper.planning.plan import Step, Verb
 from toolkeeper.reconcile.executor import Executor, ExecutorSettings, Outcome, Target
-from toolkeeper.reconcile.ports import Claim, InstanceRequest
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, ProbeCredential
 from toolkeeper.resources.meta import Key
 from toolkeeper.testing.virtual import VirtualClock, in_virtual_time, never
 
@@ -53,8 +53,12 @@ async def no_request(step: Step) -> InstanceRequest:
     raise NotReadyYet("there is nothing to create here")
 
 
+async def no_credential(step: Step) -> ProbeCredential:
+    raise NotReadyYet("there is nothing to give here")
+
+
 def target(host: Any, observed: Callable[[], bool] = lambda: True) -> Target:
-    return Target(BOX, host, Claim("test", 1), observed, no_request)
+    return Target(BOX, host, Claim("test", 1), observed, no_request, no_credential)
 
 
 def executor(**settings: Any) -> Executor:

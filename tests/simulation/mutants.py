@@ -193,6 +193,13 @@ def never_repairs(world: World) -> Decision:
     return _without(decide(world), lambda step: step.verb == "start" or "edited" in step.because)
 
 
+def gives_a_credential_once(world: World) -> Decision:
+    """Never gives a probe another credential than its first, nor again to a node that has forgotten it."""
+    decision = decide(world)
+    created = {step.container for step in decision.plan.steps if step.verb == "create"}
+    return _without(decision, lambda step: step.verb == "give-credential" and step.container not in created)
+
+
 # Law 6 ----------------------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +342,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "acts every time": Mutant(frozenset({4}), deciding(acts_every_time)),
     "forgets what failed": Mutant(frozenset({4, 5, 7}), deciding(forgets_what_failed)),
     "never repairs": Mutant(frozenset({5}), deciding(never_repairs)),
+    "gives a credential once": Mutant(frozenset({5}), deciding(gives_a_credential_once)),
     "lets go early": Mutant(frozenset({6}), deciding(lets_go_early)),
     "forgets volumes": Mutant(frozenset({6}), deciding(forgets_volumes)),
     "trusts a running process": Mutant(frozenset({7}), deciding(trusts_a_running_process)),

@@ -26,6 +26,8 @@ BROKEN = ("img/crash:1", "img/mute:1", "img/missing:1")
 """Images that never pass the gate."""
 
 Spec = Mapping[str, Any]
+CREDS = {"name": "creds", "key": "token"}
+HEALTH = {"startupSeconds": 15, "failureThreshold": 3}
 KINDS: Mapping[str, Spec] = {
     "plain": {},
     "stdio": {"transport": "stdio"},
@@ -33,14 +35,14 @@ KINDS: Mapping[str, Spec] = {
     "reclaim": {"volumes": [{"name": "data", "path": "/data"}], "reclaim": "Delete"},
     "exclusive": {"exclusive": True},
     "recreate": {"rollout": {"strategy": "Recreate", "deadlineSeconds": 20, "drainSeconds": 1}},
-    "secret": {"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "token"}}}]},
+    "secret": {"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": CREDS}}]},
     "orphan": {"deletion_policy": "Orphan"},
-    "selected": {"toolbox_selector": {"pool": "a"}},
+    "selected": {"toolbox_selector": {"pool": "a"}, "health": {**HEALTH, "credentialsRef": CREDS}},
 }
 ONE_AT_A_TIME = frozenset({"volume", "reclaim", "exclusive"})
 COMMON: Spec = {
     "rollout": {"deadlineSeconds": 20, "drainSeconds": 1},
-    "health": {"startupSeconds": 15, "failureThreshold": 3},
+    "health": HEALTH,
 }
 
 

@@ -79,6 +79,9 @@ def _as_declared(run: Run, name: str, spec: Spec, server: MCPServer) -> None:
     if spec.get("toolbox_ref") not in (None, here[0][0]):
         run.oracles.violated(5, f"is on the wrong toolbox: {told}")
     _says_so(run, server, ours[0], told)
+    shown = "" if ours[0].credential is None else ours[0].credential.value
+    if shown != (run.secret if "credentialsRef" in spec["health"] else ""):
+        run.oracles.violated(5, f"its probe shows {shown or 'nothing'}: {told}")
 
 
 def _says_so(run: Run, server: MCPServer, container: FakeContainer, told: str) -> None:

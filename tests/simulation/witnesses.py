@@ -12,7 +12,7 @@ from simulation.oracles import Oracles
 from toolkeeper.clock import Clock
 from toolkeeper.errors import ToolkeeperError
 from toolkeeper.planning.observed import Snapshot
-from toolkeeper.reconcile.ports import Change, Claim, InstanceRequest, Resource
+from toolkeeper.reconcile.ports import Change, Claim, InstanceRequest, ProbeCredential, Resource
 from toolkeeper.resources.agentconnection import AgentConnection
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerStatus
@@ -64,6 +64,16 @@ class Watched:
 
     async def remove_volume(self, claim: Claim, volume: str) -> None:
         await self._write("remove-volume", volume, self._toolbox.remove_volume(claim, volume))
+
+    async def give_credential(
+        self, claim: Claim, container: str, credential: ProbeCredential, *, container_id: str
+    ) -> None:
+        call = self._toolbox.give_credential(claim, container, credential, container_id=container_id)
+        await self._write("give-credential", container, call)
+
+    async def take_credential(self, claim: Claim, container: str, *, container_id: str) -> None:
+        call = self._toolbox.take_credential(claim, container, container_id=container_id)
+        await self._write("take-credential", container, call)
 
     logs: Any = None
 
@@ -119,6 +129,16 @@ class Watching(FaultyClient):
     async def remove_volume(self, claim: Claim, volume: str) -> None:
         self._calling("remove-volume", volume)
         await super().remove_volume(claim, volume)
+
+    async def give_credential(
+        self, claim: Claim, container: str, credential: ProbeCredential, *, container_id: str
+    ) -> None:
+        self._calling("give-credential", container)
+        await super().give_credential(claim, container, credential, container_id=container_id)
+
+    async def take_credential(self, claim: Claim, container: str, *, container_id: str) -> None:
+        self._calling("take-credential", container)
+        await super().take_credential(claim, container, container_id=container_id)
 
     def _calling(self, verb: str, name: str) -> None:
         self._run.oracles.calling(self._name, self._box, verb, name, self._now())

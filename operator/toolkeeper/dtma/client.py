@@ -23,13 +23,14 @@ from toolkeeper.dtma.wire import (
     SNAPSHOT,
     ClaimBody,
     ClaimGranted,
+    CredentialBody,
     NodeInfo,
     ToolDefinitions,
     UsageList,
 )
 from toolkeeper.errors import Invalid, NotFound, Unreachable
 from toolkeeper.planning.observed import Snapshot
-from toolkeeper.reconcile.ports import Claim, InstanceRequest
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, ProbeCredential
 
 T = TypeVar("T")
 
@@ -127,6 +128,17 @@ class NodeClient:
 
     async def remove_volume(self, claim: Claim, volume: str) -> None:
         await self._absent("DELETE", f"/v1/volumes/{quote(volume, safe='')}", claim=claim)
+
+    async def give_credential(
+        self, claim: Claim, container: str, credential: ProbeCredential, *, container_id: str
+    ) -> None:
+        path, query = f"{_instance(container)}/probe-credential", {"container_id": container_id}
+        body = CredentialBody(version=credential.version, value=credential.value).model_dump_json().encode()
+        await self._call("PUT", path, claim=claim, params=query, body=body)
+
+    async def take_credential(self, claim: Claim, container: str, *, container_id: str) -> None:
+        path, query = f"{_instance(container)}/probe-credential", {"container_id": container_id}
+        await self._absent("DELETE", path, claim=claim, params=query)
 
     async def tools(self, container: str) -> ToolDefinitions:
         """The tool definitions that the server listed last. Raises NotFound when it never did."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 from toolkeeper.dtma.client import NodeClient, Trust
 from toolkeeper.errors import NotFound, Refused, Unreachable
 from toolkeeper.planning.observed import UNASKED, Snapshot
-from toolkeeper.reconcile.ports import Claim, InstanceRequest, Secret
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, ProbeCredential, Secret
 from toolkeeper.resources.mcpserver import SecretKeyRef
 from toolkeeper.resources.toolbox import Toolbox
 
@@ -59,6 +59,16 @@ class Dialled:
 
     async def remove_volume(self, claim: Claim, volume: str) -> None:
         await self._said(lambda node: node.remove_volume(claim, volume))
+
+    async def give_credential(
+        self, claim: Claim, container: str, credential: ProbeCredential, *, container_id: str
+    ) -> None:
+        await self._said(
+            lambda node: node.give_credential(claim, container, credential, container_id=container_id)
+        )
+
+    async def take_credential(self, claim: Claim, container: str, *, container_id: str) -> None:
+        await self._said(lambda node: node.take_credential(claim, container, container_id=container_id))
 
     async def logs(self, container: str, *, tail: int, follow: bool) -> AsyncIterator[str]:
         async for line in (await self.node()).logs(container, tail=tail, follow=follow):

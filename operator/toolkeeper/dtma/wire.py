@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from toolkeeper.planning.instance import Instance
 from toolkeeper.planning.observed import Snapshot
-from toolkeeper.reconcile.ports import InstanceRequest
+from toolkeeper.reconcile.ports import InstanceRequest, ProbeCredential
 from toolkeeper.resources.meta import Name, ShortText
 
 REQUEST_LIMIT = 1024 * 1024
@@ -112,6 +112,17 @@ class CreateBody(Received):
             registry_username=self.registry_username,
             registry_password=self.registry_password,
         )
+
+
+class CredentialBody(Received):
+    """What probes of a server show it: `ports.ProbeCredential` on the wire."""
+
+    version: Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z._:-]{1,128}$")]
+    value: Secret = Field(repr=False)
+
+    def credential(self) -> ProbeCredential:
+        """The same, as the inner layers know it."""
+        return ProbeCredential(self.version, self.value)
 
 
 class ErrorDetail(Sent):

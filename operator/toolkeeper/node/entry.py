@@ -22,6 +22,7 @@ from toolkeeper.node.masking import Mask
 from toolkeeper.node.notebook import Page
 from toolkeeper.node.runtime import Seen
 from toolkeeper.planning.observed import Container, DockerState, Handshake
+from toolkeeper.reconcile.ports import ProbeCredential
 
 Verb = Literal["create", "start", "stop", "restart", "remove"]
 
@@ -84,6 +85,8 @@ class Entry:
     probed: Probed | None = None
     page: Page | None = None
     """The last successful handshake of the current run, with its definitions."""
+    credential: ProbeCredential | None = None
+    """What probes of this very container show. Never leaves the memory of this process."""
     mask: Mask = field(default_factory=Mask)
     view: Container | None = None
     """What `state` shows, but for the age."""
@@ -115,6 +118,7 @@ def compose(entry: Entry) -> Container | None:
         error=entry.mask(container.error)[:2048],
         progress=entry.mask(container.progress)[:2048],
         last_log=tuple(entry.mask(line)[:2048] for line in container.last_log[-20:]),
+        probe_credential="" if entry.credential is None else entry.credential.version,
     )
 
 

@@ -13,10 +13,12 @@ from toolkeeper import __version__
 from toolkeeper.clock import Clock
 from toolkeeper.node.encoding import around_age, around_containers, joined
 from toolkeeper.node.entry import Entry, Failure, Probed, Work, compose, is_coming, presses, run_of
+from toolkeeper.node.features import PROBE_CREDENTIALS
 from toolkeeper.node.notebook import Notebook, Page
 from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.runtime import Capacity, Seen, Sight
 from toolkeeper.planning.observed import Container, Snapshot
+from toolkeeper.reconcile.ports import ProbeCredential
 
 Listener = Callable[[Entry], None]
 """Told after every change of an entry, also of its disappearance (`view` is None then)."""
@@ -100,8 +102,9 @@ class Ledger:
     def host(
         self, runtime: Literal["docker", "process"], features: Iterable[str], capacity: Capacity
     ) -> None:
-        """What the runtime is and enforces now; a firewall that is gone takes its features along."""
-        facts = (runtime, tuple(sorted(features)), capacity)
+        """What the runtime is and enforces now, beside what every node does; a firewall that is gone takes its features
+        along."""
+        facts = (runtime, tuple(sorted({*features, PROBE_CREDENTIALS})), capacity)
         if facts != (self.runtime, self.features, self.capacity):
             self.runtime, self.features, self.capacity = facts
             self.revisions.bump_all()
@@ -133,6 +136,8 @@ class Ledger:
         before, entry.seen = entry.seen, seen
         if (before is None) != (seen is None) and len(self._names) > 1:
             self.revisions.bump_all()  # for the others it is one foreign container more, or less
+        if before is not None and seen is not None and _is_another(seen, before):
+            entry.credential = None  # it was for the one before, whoever made this one
         if seen is not None:
             self._date(entry, seen, before)
             entry.mask = entry.mask.with_values(seen.secrets)
@@ -183,6 +188,15 @@ class Ledger:
             self._notebook.keep_page(name, page)
         if probed != entry.probed:
             entry.probed = probed
+            self._refresh(entry)
+
+    def lend(self, entry: Entry, credential: ProbeCredential | None) -> None:
+        """What probes of that container show from now on; what it answered to another one stays until they ask."""
+        if credential != entry.credential:
+            if credential is not None:
+                _, _, bare = credential.value.strip().partition(" ")  # without its scheme, if it names one
+                entry.mask = entry.mask.with_values(filter(None, (credential.value, bare)))
+            entry.credential = credential
             self._refresh(entry)
 
     # How it is kept
@@ -260,3 +274,7 @@ class Ledger:
         if theirs:  # names of installations come from outside; only those that exist are worth remembering
             self._heads[installation] = (key, head)
         return head
+
+
+def _is_another(seen: Seen, before: Seen) -> bool:
+    return seen.container.container_id != before.container.container_id

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from toolkeeper import __version__
 from toolkeeper.clock import Clock
 from toolkeeper.dtma.wire import LOG_LINE_LIMIT, NodeInfo, ToolDefinitions, Usage, UsageList
-from toolkeeper.errors import NotFound, Unreachable
+from toolkeeper.errors import Conflict, NotFound, Unreachable
 from toolkeeper.node.claims import Claims
 from toolkeeper.node.entry import Entry
 from toolkeeper.node.ledger import Ledger
@@ -19,7 +19,7 @@ from toolkeeper.node.probing import Prober
 from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.runtime import Runtime
 from toolkeeper.node.works import Works
-from toolkeeper.reconcile.ports import Claim, InstanceRequest
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, ProbeCredential
 from toolkeeper.telemetry.logs import Log
 
 FIRST_LOOK_SECONDS = 5.0
@@ -133,6 +133,20 @@ class Node:
         """Remove a volume. Raises Fenced, Refused, Conflict, Unreachable."""
         self._permit(claim)
         await self._works.remove_volume(claim, volume)
+
+    def lend(self, claim: Claim, name: str, container_id: str, credential: ProbeCredential | None) -> None:
+        """What probes of that container show from now on (None: nothing), also while it is still being made.
+
+        Raises Fenced, NotFound, Conflict (another container), Unreachable.
+        """
+        self._permit(claim)
+        entry = self._entry(name)
+        if entry.installation != claim.installation:
+            raise NotFound(f"there is no {name} here")
+        present = entry.seen.container.container_id if entry.seen is not None else ""
+        if container_id not in ("", present):
+            raise Conflict(f"container is {present or 'unknown'}, not {container_id}")
+        self._ledger.lend(entry, credential)
 
     def tools(self, name: str) -> ToolDefinitions:
         """What the server listed last. Raises NotFound when it never did."""

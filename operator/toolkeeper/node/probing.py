@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from toolkeeper.clock import Clock
@@ -22,6 +23,7 @@ from toolkeeper.planning.observed import Handshake
 from toolkeeper.probe.endpoint import make_client, probe_http
 from toolkeeper.probe.outcome import ProbeOutcome
 from toolkeeper.probe.stdio import probe_stream
+from toolkeeper.reconcile.ports import ProbeCredential
 from toolkeeper.telemetry.logs import Log
 
 FIRST_DELAY = 0.02
@@ -54,6 +56,8 @@ class Prober:
         # Servers are reached by plain HTTP on this host; a context without authorities costs nothing.
         self._client = make_client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._following: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._credentials: dict[str, str] = {}
+        self._hurry: dict[str, asyncio.Event] = {}
         self._first: dict[str, asyncio.Event] = {}
         self._closed = False
         self._claimed: set[str] = set()
@@ -94,17 +98,38 @@ class Prober:
         run = run_of(seen.container) if seen is not None and running else ""
         following, task = self._following.get(entry.name, ("", None))
         if following == run:
+            self._notice_credential(entry)
             return
         if task is not None:
             task.cancel()
             self._drop(entry.name)
         if seen is not None and run:
-            self._first[entry.name] = asyncio.Event()
+            self._first[entry.name], self._hurry[entry.name] = asyncio.Event(), asyncio.Event()
+            self._credentials[entry.name] = _version(entry)
             task = asyncio.create_task(self._follow(entry.name, run, seen), name=f"probe {entry.name}")
             self._following[entry.name] = (run, task)
 
+    def _notice_credential(self, entry: Entry) -> None:
+        """With another credential the server is asked again at once."""
+        version = _version(entry)
+        if entry.name in self._credentials and self._credentials[entry.name] != version:
+            self._credentials[entry.name] = version
+            self._hurry[entry.name].set()
+
+    async def rest(self, name: str, seconds: float) -> None:
+        """Until its next probe is due: after so long, or as soon as it has another credential."""
+        hurry = self._hurry.get(name)
+        if hurry is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await hurry.wait()
+        hurry.clear()
+
     def _drop(self, name: str) -> None:
         self._following.pop(name, None)
+        self._credentials.pop(name, None)
+        self._hurry.pop(name, None)
         event = self._first.pop(name, None)
         if event is not None:
             event.set()
@@ -127,12 +152,18 @@ class Prober:
         """One probe, in its turn."""
         async with self._turns:
             began = self._clock.monotonic()
-            outcome = await self._ask(name, seen, known)
+            entry = self._ledger.get(name)
+            credential = entry.credential if entry is not None and seen.transport != "stdio" else None
+            outcome = await self._ask(name, seen, known, credential)
             reason = outcome.handshake.reason
             self._tally.probe(reason, self._clock.monotonic() - began)
-        return outcome
+        if credential is None:
+            return outcome
+        return replace(outcome, handshake=replace(outcome.handshake, credential=credential.version))
 
-    async def _ask(self, name: str, seen: Seen, known: Handshake | None) -> ProbeOutcome:
+    async def _ask(
+        self, name: str, seen: Seen, known: Handshake | None, credential: ProbeCredential | None
+    ) -> ProbeOutcome:
         era = known.era if known is not None else ""
         if seen.transport == "stdio":
             async with self._runtime.attach(name) as stream:
@@ -143,6 +174,7 @@ class Prober:
             client=self._client,
             timeout=HTTP_SECONDS,
             host_header=seen.host_header or None,
+            credential=None if credential is None else credential.value,
             era=era,
         )
 
@@ -179,6 +211,10 @@ class Prober:
     async def on_loopback(self, name: str) -> bool:
         """Whether the server hides on its own loopback."""
         return await self._runtime.listening_on_loopback(name) is True
+
+
+def _version(entry: Entry) -> str:
+    return "" if entry.credential is None else entry.credential.version
 
 
 class _Pursuit:
@@ -235,7 +271,7 @@ class _Pursuit:
     async def _from_now_on(self) -> None:
         failures = 0
         while self._prober.follows(self._name, self._run):
-            await asyncio.sleep(self._seen.probe_interval)
+            await self._prober.rest(self._name, self._seen.probe_interval)
             failures = await self._again(failures)
 
     async def _again(self, failures: int) -> int:

@@ -21,6 +21,7 @@ from toolkeeper.dtma.wire import (
     ClaimBody,
     ClaimGranted,
     CreateBody,
+    CredentialBody,
     ErrorBody,
     NodeInfo,
     ToolDefinitions,
@@ -97,6 +98,10 @@ async def _create_body(request: Request, body: CreateBody) -> CreateBody:
     return _exactly(type(body), await request.body())
 
 
+async def _credential_body(request: Request, body: CredentialBody) -> CredentialBody:
+    return _exactly(type(body), await request.body())
+
+
 def _exactly(model: type[Body], content: bytes) -> Body:
     """The body again, read strictly as JSON: `true` is no number and `"8000"` no port."""
     try:
@@ -110,6 +115,7 @@ ANode = Annotated[Node, Depends(_the_node)]
 AClaim = Annotated[Claim, Depends(_the_claim)]
 AName = Annotated[str, Path(pattern=CONTAINER_PATTERN, max_length=210, description="The container's name.")]
 AnInstallation = Annotated[str, Query(pattern=DNS_LABEL, max_length=63)]
+AContainerId = Annotated[str, Query(max_length=128, description="Only this very container.")]
 ADrain = Annotated[int, Query(ge=0, le=600, description="Seconds it may take to end.")]
 
 health = APIRouter(tags=["health"])
@@ -191,7 +197,7 @@ async def remove(
     node: ANode,
     claim: AClaim,
     name: AName,
-    container_id: Annotated[str, Query(max_length=128, description="Only this very container.")] = "",
+    container_id: AContainerId = "",
     drain: ADrain = 10,
 ) -> Accepted:
     """Cancel what is being done with the container, then remove it."""
@@ -222,6 +228,28 @@ async def restart(
 ) -> Accepted:
     """Restart a container."""
     node.restart(claim, name, run_id)
+    return Accepted()
+
+
+@api.put("/v1/instances/{name}/probe-credential", status_code=202, responses=_BODY | _WRITE)
+async def give_credential(
+    node: ANode,
+    claim: AClaim,
+    name: AName,
+    body: Annotated[CredentialBody, Depends(_credential_body)],
+    container_id: AContainerId = "",
+) -> Accepted:
+    """Show it in every probe of an HTTP server from now on. It is kept in memory only, and `state` has its version."""
+    node.lend(claim, name, container_id, body.credential())
+    return Accepted()
+
+
+@api.delete("/v1/instances/{name}/probe-credential", status_code=202, responses=_WRITE)
+async def take_credential(
+    node: ANode, claim: AClaim, name: AName, container_id: AContainerId = ""
+) -> Accepted:
+    """Probe without a credential from now on."""
+    node.lend(claim, name, container_id, None)
     return Accepted()
 
 

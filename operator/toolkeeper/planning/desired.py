@@ -24,7 +24,7 @@ from toolkeeper.resources.mcpserver import MCPServer, MCPServerSpec, SecretKeyRe
 from toolkeeper.resources.meta import RESTARTED_AT
 from toolkeeper.resources.quantity import memory_bytes, nano_cpus
 
-__all__ = ["NEWEST", "RENDERERS", "Rendered", "container_name", "render", "secret_uses"]
+__all__ = ["NEWEST", "RENDERERS", "Rendered", "container_name", "probe_use", "render", "secret_uses"]
 
 DEFAULT_PORT = 8000
 DEFAULT_PATHS = {"streamable-http": "/mcp", "sse": "/sse"}
@@ -55,6 +55,12 @@ class Rendered:
 def secret_uses(spec: MCPServerSpec) -> tuple[tuple[str, str], ...]:
     """All (secret, key) pairs that must resolve before the server may start, sorted, each once."""
     return tuple(sorted({(ref.name, ref.key) for ref in _references(spec)}))
+
+
+def probe_use(spec: MCPServerSpec) -> tuple[str, str] | None:
+    """The (secret, key) that probes of the server show. It is no part of the container, and nothing waits for it."""
+    ref = spec.health.credentials_ref
+    return None if ref is None or spec.transport == "stdio" else (ref.name, ref.key)
 
 
 def _references(spec: MCPServerSpec) -> Iterator[SecretKeyRef]:

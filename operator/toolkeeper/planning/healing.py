@@ -86,11 +86,21 @@ def serving(s: Situation) -> Verdict:
     refused = blocked(s.spec.tools, match.handshake)
     if refused is not None:
         return Verdict(True, *refused, "stuck", barred=True)
+    if s.unproven is not None:
+        return _unproven(s, match, *s.unproven)
     written = None if s.proven else record(server, match.hash, "Succeeded")
     drift = persisting_drift(s)
     if drift:
         return Verdict(True, "DriftPersists", f"replacing it did not help: {drift}", "stuck", record=written)
     return Verdict(True, "Running", mood="resting", memory=_proven(s.memory, match), record=written)
+
+
+def _unproven(s: Situation, match: Container, reason: str, message: str) -> Verdict:
+    """It lives, and somebody has to look at its credential; a new version has time for that until its deadline."""
+    if s.keeper is None:
+        return Verdict(True, reason, message, "stuck", barred=True, quoted=True)
+    wake = max(s.spec.rollout.deadline_seconds - s.age(match), 0.0)
+    return Verdict(True, reason, message, barred=True, quoted=True, wake_after=wake)
 
 
 def _proven(memory: ServerMemory, match: Container) -> ServerMemory | None:

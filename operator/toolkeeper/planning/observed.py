@@ -33,12 +33,12 @@ be created, with `error_reason` saying why (there is no container then, or only 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """The last MCP probe of a container. `ok` covers an answer of MCP shape that asks for credentials."""
+    """The last MCP probe of a container. `ok` covers an answer of MCP shape that asks for (other) credentials."""
 
     ok: bool
     reason: Short
-    """Reachable, AuthRequired, ConnectionRefused, Timeout, BoundToLoopback, HostRejected, NotMCP, StdoutNoise,
-    ProtocolViolation, HttpError, Exited."""
+    """Reachable, AuthRequired, CredentialsRefused, ConnectionRefused, Timeout, BoundToLoopback, HostRejected, NotMCP,
+    StdoutNoise, ProtocolViolation, HttpError, Exited."""
     message: Message = ""
     era: Literal["", "modern", "legacy"] = ""
     protocol_version: Short = ""
@@ -49,6 +49,8 @@ class Handshake:
     tools_hash: Short = ""
     tool_hashes: Annotated[tuple[tuple[Short, Short], ...], Field(max_length=1000)] = ()
     findings: Annotated[tuple[Short, ...], Field(max_length=64)] = ()
+    credential: Short = ""
+    """The version of the credential that this probe showed; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ class Container:
     probe_failures: int = 0
     """Failed probes in a row after the first success."""
     volumes: Annotated[tuple[Short, ...], Field(max_length=16)] = ()
+    probe_credential: Short = ""
+    """The version of the credential that its probes show from now on; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from toolkeeper.planning.instance import Instance
+from toolkeeper.planning.instance import Instance, SecretUse
 from toolkeeper.resources.meta import Key
 
-Verb = Literal["create", "start", "stop", "restart", "remove", "remove-volume"]
+Verb = Literal[
+    "create", "start", "stop", "restart", "remove", "remove-volume", "give-credential", "take-credential"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class Step:
 
     create: make the container exist and run (idempotent by name). start, stop: the same container.
     restart: only while `run_id` is still its current run. remove: only that `container_id` (empty = whatever has
-    the name), giving it `drain` seconds. remove-volume: `container` is the volume's name.
+    the name), giving it `drain` seconds. remove-volume: `container` is the volume's name. give-credential,
+    take-credential: what the probes of that `container_id` (empty likewise) show; `secret` says where its value is.
     """
 
     verb: Verb
@@ -30,6 +33,7 @@ class Step:
     container_id: str = ""
     run_id: str = ""
     drain: int = 0
+    secret: SecretUse | None = None
 
     def __str__(self) -> str:
         return f"{self.verb} {self.container} because {self.because}"

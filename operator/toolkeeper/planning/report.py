@@ -14,6 +14,7 @@ from toolkeeper.planning.failures import answer_reason
 from toolkeeper.planning.history import extended
 from toolkeeper.planning.lifecycle import Stage, phase
 from toolkeeper.planning.observed import Container, Handshake
+from toolkeeper.planning.proving import ASKS
 from toolkeeper.planning.situation import ELSEWHERE, Situation, Verdict
 from toolkeeper.planning.statuses import LONGEST, Said, changed_conditions, word
 from toolkeeper.planning.toolpins import pinned
@@ -27,6 +28,7 @@ MOST_NAME = 120
 ANSWERS = {
     "Reachable": "it answers the MCP handshake",
     "AuthRequired": "it answers, and asks for credentials",
+    "CredentialsRefused": "it answers, and refuses the credential of spec.health.credentialsRef",
 }
 
 
@@ -187,8 +189,9 @@ def _service(s: Situation, serving: Container) -> str:
     who = " ".join(filter(None, (seen.server_name, seen.server_version)))[:MOST_NAME]
     where = f"at {serving.address}" if serving.address else "over stdio"
     count = "1 tool" if len(seen.tools) == 1 else f"{len(seen.tools)} tools"
-    if handshake is not None and handshake.reason == "AuthRequired" and not handshake.tools:
-        count = "tools unknown without credentials"
+    if handshake is not None and handshake.reason in ASKS and not handshake.tools:
+        told = "without credentials" if handshake.reason == "AuthRequired" else "with the credential it has"
+        count = f"tools unknown {told}"
     return f"{where}: {who}, {count}" if who else f"{where}: {count}"
 
 

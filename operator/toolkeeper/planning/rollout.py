@@ -15,6 +15,7 @@ from toolkeeper.planning import healing
 from toolkeeper.planning.edits import change
 from toolkeeper.planning.failures import crash_loop, ended, failed_create, gave_up, lost_contact, silence
 from toolkeeper.planning.history import Outcome, record
+from toolkeeper.planning.lending import lend
 from toolkeeper.planning.lifecycle import ALIVE, Stage
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.plan import Step
@@ -36,6 +37,7 @@ def roll_out(s: Situation) -> Verdict:
     """What to do for a server that should run here."""
     answers = (check(s) for check in CHECKS)
     verdict = next((each for each in answers if each is not None), None) or healing.BY_STAGE[s.at](s)
+    verdict = replace(verdict, steps=(*verdict.steps, *lend(s, verdict.steps)))
     if not s.strays:
         return verdict
     if verdict.mood == "resting":
@@ -55,6 +57,8 @@ def _rules_out_others(s: Situation) -> Verdict | None:
 def _takes_over(s: Situation) -> Verdict | None:
     """The wanted one answers, so the older one may go."""
     if s.at is not Stage.SERVING or s.match is None or blocked(s.spec.tools, s.match.handshake):
+        return None
+    if s.unproven is not None:
         return None
     verdict = healing.serving(s)
     if s.keeper is None:
@@ -128,7 +132,8 @@ def _failure(s: Situation) -> Failure | None:
         case Stage.LOST if not s.proven:
             return lost_contact(match, s.spec.health.failure_threshold)
         case Stage.SERVING:
-            return blocked(s.spec.tools, match.handshake)
+            late = s.age(match) >= deadline  # until then, a credential may still be put right
+            return blocked(s.spec.tools, match.handshake) or (s.unproven if late else None)
         case _:
             return None
 

@@ -11,6 +11,7 @@ from toolkeeper.planning.lifecycle import ALIVE, CRASH_LOOP, Stage, stage
 from toolkeeper.planning.naming import container_name
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.plan import Step, Verb
+from toolkeeper.planning.proving import believed, unproven
 from toolkeeper.planning.world import Policy, Wanted
 from toolkeeper.resources.conditions import is_true
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerSpec, RolloutRecord, ServerMemory
@@ -90,15 +91,21 @@ class Situation:
     @property
     def serving(self) -> Container | None:
         """The one that agents should reach: the wanted one as soon as it answers, else the older one."""
-        if self.at is Stage.SERVING:
-            return self.match
-        return self.keeper if self.kept_at is Stage.SERVING else None
+        kept = self.keeper if self.kept_at is Stage.SERVING else None
+        if self.at is not Stage.SERVING or (kept is not None and self.unproven is not None):
+            return kept
+        return self.match
 
     @property
     def failed(self) -> bool:
         """Whether the wanted version is remembered as failed."""
         failed = self.memory.failed_hash
         return failed != "" and (failed == self.wanted_hash or failed in self.wanted.hashes.values())
+
+    @property
+    def unproven(self) -> tuple[str, str] | None:
+        """(reason, message) if the wanted one answers, and not with what its spec wants it to prove."""
+        return unproven(self.wanted, self.match.handshake) if self.match is not None else None
 
     @property
     def proven(self) -> bool:
@@ -150,7 +157,7 @@ class Situation:
             server=self.wanted.server.key,
             container=container.name,
             because=because,
-            container_id=container.container_id if verb == "remove" else "",
+            container_id=container.container_id if verb in ("remove", "take-credential") else "",
             run_id=run_id,
             drain=drain,
         )
@@ -204,6 +211,7 @@ def survey(
         default=None,
     )
     others = sorted((each for each in present if each is not match), key=lambda each: each.name)
+    match = None if match is None else believed(match, wanted, elapsed)
     keeper = min(others, key=lambda each: _rank(each, wanted, elapsed), default=None)
     if keeper is not None and _rank(keeper, wanted, elapsed) == UNWORTHY:
         keeper = None

@@ -120,8 +120,8 @@ def _of(server: MCPServer, old: str) -> str:
 
 
 def _tools(before: MCPServerStatus, after: MCPServer) -> Told | None:
-    if not before.tools_hash or before.tools_hash == after.status.tools_hash:
-        return None
+    if not before.tools_hash or after.status.tools_hash in ("", before.tools_hash):
+        return None  # no hash: it does not show its tools to a probe without the right credential
     return "Warning", "ToolsChanged", changed_tools(before.tools, after.status.tools)
 
 

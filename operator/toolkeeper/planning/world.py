@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from toolkeeper.planning.instance import Instance
+from toolkeeper.planning.instance import Instance, SecretUse
 from toolkeeper.planning.observed import Observation
 from toolkeeper.planning.plan import Plan
 from toolkeeper.resources.events import Event
@@ -45,11 +45,14 @@ class Wanted:
     instances: Mapping[int, Instance] = field(default_factory=dict)
     """The instance under every known renderer version: live fields are compared with the version that made them."""
     missing_secrets: tuple[str, ...] = ()
-    """`<secret>/<key>: why`."""
+    """`<secret>/<key>: why`. With an instance: of the credential for its probes, without which it runs all the same."""
     missing_reason: str = "SecretMissing"
     """Why the first of them is missing, in one word."""
     refused: tuple[str, str] | None = None
     """(reason, message) of a spec that cannot run here at all."""
+    probe: SecretUse | None = None
+    """The credential that its probes show; its version is empty while it cannot be had. None: none is wanted, or the
+    host does not know of such."""
     assigned: bool = True
     """False: it belongs to another toolbox now; what is here retires when `ready_elsewhere`."""
     ready_elsewhere: bool = False

@@ -13,7 +13,7 @@ from toolkeeper.errors import Conflict, Fenced, NotFound, NotReadyYet, Refused, 
 from toolkeeper.planning.plan import Step
 from toolkeeper.reconcile.backoff import Backoff
 from toolkeeper.reconcile.breaker import Breaker
-from toolkeeper.reconcile.ports import Claim, InstanceRequest, ToolboxClient
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, ProbeCredential, ToolboxClient
 from toolkeeper.resources.meta import Key
 
 Result = Literal["accepted", "refused", "unreachable", "conflict", "fenced", "skipped"]
@@ -41,6 +41,8 @@ class Target:
     """Whether it is still observed: asked before every step, for nothing is done in the blind."""
     request: Callable[[Step], Awaitable[InstanceRequest]]
     """What a create sends, secrets included; kept by nobody."""
+    credential: Callable[[Step], Awaitable[ProbeCredential]]
+    """What a give-credential sends; kept by nobody either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +159,8 @@ async def _send(target: Target, step: Step) -> None:
             await client.remove(claim, step.container, container_id=step.container_id, drain=step.drain)
         case "remove-volume":
             await client.remove_volume(claim, step.container)
+        case "give-credential":
+            credential = await target.credential(step)
+            await client.give_credential(claim, step.container, credential, container_id=step.container_id)
+        case "take-credential":
+            await client.take_credential(claim, step.container, container_id=step.container_id)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from toolkeeper.clock import Clock
-from toolkeeper.planning.desired import Rendered, secret_uses
+from toolkeeper.planning.desired import Rendered, probe_use, secret_uses
+from toolkeeper.planning.instance import SecretUse
 from toolkeeper.planning.observed import Snapshot
+from toolkeeper.planning.proving import PROBE_CREDENTIALS
 from toolkeeper.planning.world import Policy, Wanted, World
 from toolkeeper.reconcile.homes import Home, Homes
 from toolkeeper.reconcile.inventory import Inventory
@@ -65,6 +67,7 @@ class Gathering:
         """The world as it is known at this moment, and the servers that cannot be rendered."""
         observation = home.watch.observation
         features = frozenset(observation.features) if isinstance(observation, Snapshot) else frozenset[str]()
+        probes = PROBE_CREDENTIALS in (features or toolbox.status.features)
         servers: list[Wanted] = []
         broken: list[Broken] = []
         for server in self._servers(toolbox.key):
@@ -73,9 +76,16 @@ class Gathering:
             except Exception as error:  # noqa: BLE001 - one broken resource must not stop the others
                 broken.append((server.key, error))
                 continue
-            refused = home.refused(server.key, rendered.hash, self.clock.monotonic())
             servers.append(
-                wanted(server, rendered, versions, toolbox=toolbox.key, homes=self.homes, refused=refused)
+                wanted(
+                    server,
+                    rendered,
+                    versions,
+                    toolbox=toolbox.key,
+                    homes=self.homes,
+                    refused=home.refused(server.key, rendered.hash, self.clock.monotonic()),
+                    probe=probe_use(server.spec) if probes else None,
+                )
             )
         world = World(
             toolbox=toolbox,
@@ -90,11 +100,13 @@ class Gathering:
         return world, broken
 
     def uses(self, server: MCPServer) -> tuple[Use, ...]:
-        """The secrets that it needs."""
+        """The secrets that concern it: those of its container, and that of its probes."""
         token = _spec_token(server)
         known = self._uses.get(server.key)
         if known is None or known[0] != token:
-            known = self._uses[server.key] = (token, secret_uses(server.spec))
+            probe = probe_use(server.spec)
+            uses = {*secret_uses(server.spec), *(() if probe is None else (probe,))}
+            known = self._uses[server.key] = (token, tuple(sorted(uses)))
         return known[1]
 
     def forget(self, server: Key) -> None:
@@ -140,11 +152,16 @@ def wanted(
     toolbox: Key,
     homes: Homes,
     refused: tuple[str, str] | None = None,
+    probe: Use | None = None,
 ) -> Wanted:
     """The server as this toolbox should see it."""
     placement = homes.placement(server.key)
     home = None if placement is None else placement.toolbox
-    problems = {each: versions.problems.get(each, UNREAD) for each in rendered.missing_secrets}
+    shown = None if probe is None else SecretUse(*probe, versions.digests.get("/".join(probe), ""))
+    missing = list(rendered.missing_secrets)
+    if shown is not None and not shown.version:
+        missing.append(f"{shown.name}/{shown.key}")
+    problems = {each: versions.problems.get(each, UNREAD) for each in missing}
     moved = home is not None and home != toolbox
     twin = home is not None and moved and homes.is_twin(home)
     return Wanted(
@@ -156,6 +173,7 @@ def wanted(
         missing_secrets=tuple(f"{name}: {problem.message}" for name, problem in problems.items()),
         missing_reason=next((problem.reason for problem in problems.values()), "SecretMissing"),
         refused=rendered.refused or refused,
+        probe=shown,
         assigned=home == toolbox,
         ready_elsewhere=home is not None
         and moved

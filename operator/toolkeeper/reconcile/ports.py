@@ -124,6 +124,15 @@ class InstanceRequest:
     registry_password: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeCredential:
+    """What probes of a server show it."""
+
+    version: str
+    """What `state` calls it; tells nothing about the value."""
+    value: str = field(repr=False)
+
+
 class ToolboxClient(Protocol):
     """One toolbox. All writes are fenced by the claim and safe to repeat.
 
@@ -161,6 +170,19 @@ class ToolboxClient(Protocol):
 
     async def remove_volume(self, claim: Claim, volume: str) -> None:
         """Remove a volume of ours. Absent is success."""
+        ...
+
+    async def give_credential(
+        self, claim: Claim, container: str, credential: ProbeCredential, *, container_id: str
+    ) -> None:
+        """Show it in every probe of that very container (empty: of the one with the name) from now on.
+
+        Kept in memory only; `state` shows its version until the container or the node agent ends.
+        """
+        ...
+
+    async def take_credential(self, claim: Claim, container: str, *, container_id: str) -> None:
+        """Forget it. Absent is success."""
         ...
 
     def logs(self, container: str, *, tail: int, follow: bool) -> AsyncIterator[str]:

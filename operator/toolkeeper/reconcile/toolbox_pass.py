@@ -6,11 +6,12 @@ World ─► decide ─► Decision ─► finalizers ─► statuses ─► cal
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import Conflict, Fenced, NotReadyYet, ToolkeeperError
+from toolkeeper.planning.desired import secret_uses
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.plan import Step
 from toolkeeper.planning.world import Decision, World
@@ -18,10 +19,10 @@ from toolkeeper.reconcile.executor import Executor, Outcome, Target
 from toolkeeper.reconcile.gathering import Gathering
 from toolkeeper.reconcile.homes import Home, Homes
 from toolkeeper.reconcile.inventory import Inventory
-from toolkeeper.reconcile.keyring import Keyring
+from toolkeeper.reconcile.keyring import Keyring, Use
 from toolkeeper.reconcile.leadership import Leadership
 from toolkeeper.reconcile.planner import Planner, decide_around
-from toolkeeper.reconcile.ports import Claim, InstanceRequest, Store, ToolboxClient
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, ProbeCredential, Store, ToolboxClient
 from toolkeeper.reconcile.recorder import Recorder
 from toolkeeper.reconcile.tenancy import Tenancy
 from toolkeeper.reconcile.writing import SHORTEST_WAKE, Notes, Writing
@@ -105,9 +106,8 @@ class ToolboxPass:
             return await self._request(step, servers[step.server])
 
         with home.watch.acting():
-            outcomes = await self.executor.run(
-                Target(toolbox.key, client, claim, home.watch.answers, request), steps
-            )
+            target = Target(toolbox.key, client, claim, home.watch.answers, request, self._credential)
+            outcomes = await self.executor.run(target, steps)
         for outcome in outcomes:
             self._conclude(toolbox.key, home, outcome, notes)
 
@@ -147,13 +147,8 @@ class ToolboxPass:
         assert step.instance is not None, "a create without what to create"
         secrets = [each.secret for each in step.instance.env] + [each.secret for each in step.instance.files]
         expected = {f"{each.name}/{each.key}": each.version for each in secrets if each is not None}
-        namespace, uses = server.metadata.namespace, self.gathering.uses(server)
-        try:
-            values = dict(await self.keyring.values(namespace, uses, expected))
-        except NotReadyYet:
-            raise
-        except ToolkeeperError as exc:
-            raise NotReadyYet(f"the secrets of {server.key} cannot be read: {exc}") from exc
+        namespace = server.metadata.namespace
+        values = await self._values(step.server, secret_uses(server.spec), expected)
         pull = server.spec.pull_secret_ref
         return InstanceRequest(
             namespace=namespace,
@@ -165,6 +160,22 @@ class ToolboxPass:
             registry_username=values.get(f"{pull}/username", ""),
             registry_password=values.get(f"{pull}/password", ""),
         )
+
+    async def _credential(self, step: Step) -> ProbeCredential:
+        assert step.secret is not None, "a give-credential without what to give"
+        name, key, version = step.secret.name, step.secret.key, step.secret.version
+        values = await self._values(step.server, ((name, key),), {f"{name}/{key}": version})
+        return ProbeCredential(version, values[f"{name}/{key}"])
+
+    async def _values(
+        self, server: Key, uses: Sequence[Use], expected: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        try:
+            return await self.keyring.values(server.namespace, uses, expected)
+        except NotReadyYet:
+            raise
+        except ToolkeeperError as exc:
+            raise NotReadyYet(f"the secrets of {server} cannot be read: {exc}") from exc
 
     def _conclude(self, toolbox: Key, home: Home, outcome: Outcome, notes: Notes) -> None:
         step = outcome.step

@@ -250,7 +250,7 @@ class Health(Model):
     failure_threshold: Annotated[int, Field(ge=1, le=100)] = 3
     """Number of failed probes in a row before a restart."""
     credentials_ref: SecretKeyRef | None = None
-    """A bearer token for the probe of a server that asks for one."""
+    """What probes of an HTTP server show it: a bearer token, or a credential that names its scheme, as `Basic abc`."""
 
 
 class Rollout(Model):
@@ -316,6 +316,13 @@ class MCPServerSpec(Ruled):
             "!has(self.transport) || self.transport != 'stdio' || "
             "!(has(self.port) || has(self.path) || has(self.hostHeader))",
             at="transport",
+        ),
+        Rule(
+            "health.credentialsRef has no meaning with transport stdio: its credentials come by env or files",
+            lambda spec: spec.transport != "stdio" or spec.health.credentials_ref is None,
+            "!has(self.transport) || self.transport != 'stdio' || "
+            "!has(self.health) || !has(self.health.credentialsRef)",
+            at="health",
         ),
         Rule(
             "a remote server cannot use transport stdio",

@@ -117,9 +117,11 @@ class MemoryStore:
         """The token in that secret. Raises KeyError."""
         return self._tokens[namespace, name][1]
 
-    def put_secret(self, namespace: str, name: str, values: Mapping[str, str]) -> None:
+    def put_secret(
+        self, namespace: str, name: str, values: Mapping[str, str], labels: Mapping[str, str] | None = None
+    ) -> None:
         """Create or rotate a secret."""
-        self._secrets[namespace, name] = Secret(dict(values))
+        self._secrets[namespace, name] = Secret(dict(values), dict(labels or {}))
         self._feed.publish([Change(None)])
 
     async def emit(self, event: Event) -> None:

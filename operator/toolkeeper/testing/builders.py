@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from toolkeeper.planning.desired import Rendered, container_name, render, secret_uses
+from toolkeeper.planning.desired import Rendered, container_name, probe_use, render, secret_uses
 from toolkeeper.planning.drift import expected
+from toolkeeper.planning.instance import SecretUse
 from toolkeeper.planning.observed import Container, DockerState, Handshake, Observation, Snapshot
 from toolkeeper.planning.world import Policy, Wanted, World
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerSpec, MCPServerStatus
@@ -35,6 +36,7 @@ ENFORCED = (
     "stdio",
     "logs",
     "stats",
+    "probe-credentials",
 )
 """What a Docker host enforces."""
 WITHOUT_CONTAINER = frozenset({"pending", "pulling", "building", "failed"})
@@ -103,8 +105,15 @@ def make_toolbox(
 
 
 def versions_of(server: MCPServer) -> Mapping[str, str]:
-    """A version for every secret value that the server needs."""
-    return {f"{name}/{key}": "1" for name, key in secret_uses(server.spec)}
+    """A version for every secret value that the server or its probe needs."""
+    return dict.fromkeys(references(server), "1")
+
+
+def references(server: MCPServer) -> tuple[str, ...]:
+    """`<secret>/<key>` of every secret value that the server or its probe needs."""
+    probe = probe_use(server.spec)
+    uses = (*secret_uses(server.spec), *(() if probe is None else (probe,)))
+    return tuple(dict.fromkeys(f"{name}/{key}" for name, key in uses))
 
 
 def rendered(
@@ -125,6 +134,9 @@ def make_wanted(
 ) -> Wanted:
     """The server as a toolbox should see it; `fields` are those of Wanted."""
     drawn = rendered(server, installation=installation, secrets=secrets)
+    versions, use = versions_of(server) if secrets is None else secrets, probe_use(server.spec)
+    probe = None if use is None else SecretUse(*use, versions.get("/".join(use), ""))
+    unread = () if probe is None or probe.version else (f"{probe.name}/{probe.key}",)
     return Wanted(
         **{
             "server": server,
@@ -132,7 +144,8 @@ def make_wanted(
             "hash": drawn.hash,
             "hashes": drawn.hashes,
             "instances": drawn.instances,
-            "missing_secrets": drawn.missing_secrets,
+            "missing_secrets": tuple(dict.fromkeys((*drawn.missing_secrets, *unread))),
+            "probe": probe,
             "refused": drawn.refused,
             **fields,
         }

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from toolkeeper.planning.instance import Instance
 from toolkeeper.planning.observed import Container, DockerState, Handshake, Live
-from toolkeeper.reconcile.ports import InstanceRequest
+from toolkeeper.reconcile.ports import InstanceRequest, ProbeCredential
+from toolkeeper.testing.builders import make_handshake
 
 WORK: frozenset[DockerState] = frozenset({"pending", "pulling", "building", "failed"})
 """States without a container: the agent's own notes, lost when it restarts."""
@@ -26,6 +27,16 @@ class FakeImage:
     missing: bool = False
     """The registry does not know it."""
     tools: tuple[str, ...] = ("echo",)
+    demands: str = ""
+    """The credential without which it only asks for one."""
+
+    def answers(self, credential: ProbeCredential | None) -> Handshake:
+        """What a probe that shows this credential is told."""
+        version = "" if credential is None else credential.version
+        if not self.demands or (credential is not None and credential.value == self.demands):
+            return make_handshake(tools=self.tools, credential=version)
+        reason = "CredentialsRefused" if credential is not None else "AuthRequired"
+        return Handshake(ok=True, reason=reason, message="HTTP 401: it says no", credential=version)
 
 
 GOOD = FakeImage()
@@ -51,6 +62,8 @@ class FakeContainer:
     handshake: Handshake | None = None
     probe_failures: int = 0
     stopped_by_hand: bool = False
+    credential: ProbeCredential | None = None
+    """What the agent's probes show; in its memory only."""
     life: int = 0
     """Counts changes of state; a timer of an earlier life does nothing."""
 
@@ -112,4 +125,5 @@ class FakeContainer:
             handshake=self.handshake,
             probe_failures=self.probe_failures,
             volumes=self.volumes,
+            probe_credential="" if self.credential is None else self.credential.version,
         )

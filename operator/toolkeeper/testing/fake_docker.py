@@ -140,7 +140,7 @@ class FakeDocker:
         if image.handshake is None:
             self._deaf(each)
             return
-        each.handshake = make_handshake(tools=image.tools)
+        each.handshake = image.answers(each.credential)
         self._bump()
 
     def _deaf(self, each: FakeContainer) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from toolkeeper.errors import Conflict, Fenced, NotFound, Refused, Unreachable
 from toolkeeper.planning.observed import Snapshot
-from toolkeeper.reconcile.ports import Claim, InstanceRequest
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, ProbeCredential
 from toolkeeper.testing.builders import ENFORCED
 from toolkeeper.testing.fake_container import WORK, FakeContainer, FakeImage
 from toolkeeper.testing.fake_docker import PROBE_SECONDS, STOPPING_SECONDS, FakeDocker
@@ -126,6 +126,18 @@ class FakeToolbox(FakeDocker):
         if self.volumes.pop(volume, None) is not None:
             self._bump()
 
+    async def give_credential(
+        self, claim: Claim, container: str, credential: ProbeCredential, *, container_id: str
+    ) -> None:
+        """Probe that very container with it, soon and from then on."""
+        self._lend(await self._held(claim, container, container_id, "give-credential"), credential)
+
+    async def take_credential(self, claim: Claim, container: str, *, container_id: str) -> None:
+        """Probe that very container without any."""
+        await self._admit(claim)
+        if container in self.containers:
+            self._lend(await self._held(claim, container, container_id, "take-credential"), None)
+
     async def logs(self, container: str, *, tail: int, follow: bool) -> AsyncIterator[str]:
         """One line that says whose log it is."""
         await self._answer()
@@ -198,6 +210,7 @@ class FakeToolbox(FakeDocker):
         """The agent starts anew: its notes are gone, what labels say is not; nothing is probed yet."""
         self._boot += 1
         for each in list(self.containers.values()):
+            each.credential = None
             if each.state in WORK:
                 each.life += 1
                 del self.containers[each.name]
@@ -245,6 +258,22 @@ class FakeToolbox(FakeDocker):
         found = self.containers.get(name)
         if found is not None and found.installation != claim.installation:
             raise Refused(f"{name} belongs to {found.installation}", reason="NameConflict")
+
+    async def _held(self, claim: Claim, name: str, container_id: str, verb: str) -> FakeContainer:
+        await self._admit(claim)
+        self._ours(name, claim, verb)
+        found = self.containers.get(name)
+        if found is None:
+            raise NotFound(f"there is no container {name}")
+        if container_id and container_id != found.container_id:
+            raise Conflict(f"{name} is {found.container_id or 'not created yet'}, not {container_id}")
+        return found
+
+    def _lend(self, found: FakeContainer, credential: ProbeCredential | None) -> None:
+        found.credential = credential
+        if found.serving:
+            self._later(found, PROBE_SECONDS, self._probe)
+        self._bump()
 
     async def _found(self, claim: Claim, name: str, verb: str) -> FakeContainer:
         await self._admit(claim)

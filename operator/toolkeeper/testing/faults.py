@@ -20,6 +20,7 @@ from toolkeeper.reconcile.ports import (
     Claim,
     InstanceRequest,
     Listing,
+    ProbeCredential,
     Resource,
     Secret,
     Store,
@@ -267,6 +268,19 @@ class FaultyClient:
 
     async def remove_volume(self, claim: Claim, volume: str) -> None:
         await self._process.call("host", lambda: self._toolbox.remove_volume(claim, volume))
+
+    async def give_credential(
+        self, claim: Claim, container: str, credential: ProbeCredential, *, container_id: str
+    ) -> None:
+        await self._process.call(
+            "host",
+            lambda: self._toolbox.give_credential(claim, container, credential, container_id=container_id),
+        )
+
+    async def take_credential(self, claim: Claim, container: str, *, container_id: str) -> None:
+        await self._process.call(
+            "host", lambda: self._toolbox.take_credential(claim, container, container_id=container_id)
+        )
 
     def logs(self, container: str, *, tail: int, follow: bool) -> AsyncIterator[str]:
         return self._toolbox.logs(container, tail=tail, follow=follow)

@@ -4,7 +4,8 @@
     python3 tiny_mcp.py --stdio
 
 Both protocol eras. Tools: `echo`, and `tool_001` … when TINY_TOOLS asks for more than one. TINY_VERSION is the
-version it reports; TINY_BROKEN=exit ends it at once with code 3, TINY_BROKEN=mute makes it listen and never answer.
+version it reports; TINY_TOKEN is the bearer token that it demands over HTTP; TINY_BROKEN=exit ends it at once with code
+3, TINY_BROKEN=mute makes it listen and never answer.
 The file is copied into containers, so it imports nothing of Toolkeeper.
 """
 
@@ -78,6 +79,7 @@ class Connection(socketserver.StreamRequestHandler):
     """One kept-alive HTTP/1.1 connection. `http.server` would triple the start-up time."""
 
     disable_nagle_algorithm = True
+    token = os.environ.get("TINY_TOKEN", "")
 
     def handle(self) -> None:
         while (start := self.rfile.readline(65537).split()) and len(start) == 3:
@@ -88,7 +90,10 @@ class Connection(socketserver.StreamRequestHandler):
             if BROKEN == "mute":
                 threading.Event().wait()
             body = self.rfile.read(min(int(headers.get("content-length") or 0), 2**22))
-            self.reply(*respond(start[0], start[1], body))
+            if self.token and headers.get("authorization") != f"Bearer {self.token}":
+                self.reply("401 Unauthorized", b'{"error": "invalid_token"}')
+            else:
+                self.reply(*respond(start[0], start[1], body))
 
     def reply(self, status: str, body: bytes) -> None:
         head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

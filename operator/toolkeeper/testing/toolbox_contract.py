@@ -14,7 +14,9 @@ import pytest
 from toolkeeper.errors import Conflict, Fenced, NotFound
 from toolkeeper.planning.instance import Instance
 from toolkeeper.planning.observed import Container, Snapshot
-from toolkeeper.reconcile.ports import Claim, InstanceRequest, ToolboxClient
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, ProbeCredential, ToolboxClient
+
+KEY = "open-sesame"
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class Stage:
     """Starts, and answers the handshake."""
     missing: Instance
     """Cannot be had anywhere."""
+    guarded: Instance
+    """Like `good`, and answers only to `KEY`."""
     installation: str = "contract"
     alone: bool = True
     """Nobody else makes containers there meanwhile."""
@@ -83,6 +87,21 @@ def _ageless(containers: tuple[Container, ...]) -> list[Container]:
 def answers(container: Container) -> bool:
     """Whether it runs, and its handshake succeeded."""
     return container.state == "running" and container.handshake is not None and container.handshake.ok
+
+
+def told(reason: str, version: str) -> Callable[[Container], bool]:
+    """Whether it said that to the credential of that version, which is the one in force."""
+
+    def holds(container: Container) -> bool:
+        found = container.handshake
+        shown = (version, version)
+        return (
+            found is not None
+            and found.reason == reason
+            and (found.credential, container.probe_credential) == shown
+        )
+
+    return holds
 
 
 @pytest.mark.anyio
@@ -174,8 +193,12 @@ class ToolboxContract:
             await client.remove(old, name, container_id=container.container_id, drain=0)
         with pytest.raises(Fenced):
             await client.remove_volume(old, "any")
+        with pytest.raises(Fenced):
+            await client.give_credential(old, name, ProbeCredential("v1", KEY), container_id="")
+        with pytest.raises(Fenced):
+            await client.take_credential(old, name, container_id="")
         [only] = (await client.state(stage.installation)).containers
-        assert only.run_id == container.run_id
+        assert (only.run_id, only.probe_credential) == (container.run_id, "")
 
     async def test_a_claim_that_was_never_granted_is_refused(self, stage: Stage) -> None:
         claim = await stage.claimed()
@@ -211,6 +234,42 @@ class ToolboxContract:
             await stage.client.remove(claim, stage.name(), container_id="another", drain=0)
         [still] = (await stage.client.state(stage.installation)).containers
         assert still.run_id == first.run_id
+
+    async def test_a_credential_opens_a_server_without_touching_its_container(self, stage: Stage) -> None:
+        claim, name, client = await stage.claimed(), stage.name(), stage.client
+        assert "probe-credentials" in (await client.state(stage.installation)).features
+        await client.create(claim, name, stage.request(stage.guarded))
+        closed = await stage.container(name, told("AuthRequired", ""))
+        assert closed.handshake is not None
+        assert closed.handshake.tools == ()
+        id = closed.container_id
+        await client.give_credential(claim, name, ProbeCredential("v1", "wrong"), container_id=id)
+        refused = await stage.container(name, told("CredentialsRefused", "v1"))
+        await client.give_credential(claim, name, ProbeCredential("v2", KEY), container_id=id)
+        opened = await stage.container(name, told("Reachable", "v2"))
+        assert opened.handshake is not None
+        assert opened.handshake.tools
+        runs = {(each.container_id, each.run_id) for each in (closed, refused, opened)}
+        assert len(runs) == 1
+        await client.take_credential(claim, name, container_id=closed.container_id)
+        await stage.container(name, told("AuthRequired", ""))
+
+    async def test_a_credential_waits_for_a_container_that_is_being_made(self, stage: Stage) -> None:
+        claim, name = await stage.claimed(), stage.name()
+        await stage.client.create(claim, name, stage.request(stage.guarded))
+        await stage.client.give_credential(claim, name, ProbeCredential("v1", KEY), container_id="")
+        await stage.container(name, told("Reachable", "v1"))
+
+    async def test_a_credential_is_for_one_container_only(self, stage: Stage) -> None:
+        claim, name, credential = await stage.claimed(), stage.name(), ProbeCredential("v1", KEY)
+        with pytest.raises(NotFound):
+            await stage.client.give_credential(claim, name, credential, container_id="")
+        await stage.client.take_credential(claim, name, container_id="")
+        await stage.ready(claim, name)
+        with pytest.raises(Conflict):
+            await stage.client.give_credential(claim, name, credential, container_id="another")
+        [still] = (await stage.client.state(stage.installation)).containers
+        assert still.probe_credential == ""
 
     async def test_removing_what_is_absent_is_success(self, stage: Stage) -> None:
         claim = await stage.claimed()

@@ -18,6 +18,7 @@ from toolkeeper.reconcile.ports import (
     Claim,
     InstanceRequest,
     Listing,
+    ProbeCredential,
     Resource,
     Secret,
     ToolboxClient,
@@ -207,6 +208,14 @@ class _ReadOnly:
         await asyncio.Event().wait()
 
     async def remove_volume(self, claim: Claim, volume: str) -> None:
+        await asyncio.Event().wait()
+
+    async def give_credential(
+        self, claim: Claim, container: str, credential: ProbeCredential, *, container_id: str
+    ) -> None:
+        await asyncio.Event().wait()
+
+    async def take_credential(self, claim: Claim, container: str, *, container_id: str) -> None:
         await asyncio.Event().wait()
 
     def logs(self, container: str, *, tail: int, follow: bool) -> AsyncIterator[str]:
