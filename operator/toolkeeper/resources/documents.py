@@ -34,10 +34,10 @@ _NOT_IN_YAML: Final = re.compile(
 )
 _STANDARD: Final = "tag:yaml.org,2002:"
 
+TABBED: Final = "a tab is used for indentation; YAML wants spaces"
 # What libyaml says, and what a person can do about it.
 _ADVICE: Final = (
-    ("tab character", "a tab is used for indentation; YAML wants spaces"),
-    (r"'\t'", "a tab is used for indentation; YAML wants spaces"),
+    ("tab character", TABBED),
     ("mapping values are not allowed", "there is a ':' where none can be; quote text that contains ': '"),
     ("could not find expected ':'", "a ':' is missing, or the line is indented wrongly"),
     (
@@ -116,6 +116,8 @@ def _document(chunk: str, first_line: int) -> Node | Fault | None:
     except yaml.MarkedYAMLError as exc:
         place = exc.problem_mark or exc.context_mark
         mark = Mark(first_line + place.line + 1, place.column + 1) if place else Mark(first_line + 1, 1)
+        if place and chunk[place.index : place.index + 1] == "\t":
+            return Fault(mark, TABBED)
         return Fault(mark, _advice(str(exc.problem)))
     except yaml.YAMLError as exc:
         return Fault(Mark(first_line + 1, 1), _advice(str(exc)))
