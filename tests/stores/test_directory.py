@@ -347,6 +347,28 @@ class TestDisappearance:
         folder.spoil("time.yaml", "# nothing any more\n")
         assert await folder.names() == []
 
+    async def test_a_file_without_a_character_is_no_wish_to_delete(self, folder: Folder) -> None:
+        folder.write("two.yaml", server("a"), server("b"))
+        folder.write("other.yaml", server("c"))
+        await folder.listing()
+        folder.spoil("two.yaml", "\n")
+        listing = await folder.settled()
+        assert names(listing) == ["a", "b", "c"]
+        [problem] = listing.problems
+        assert problem.source.endswith("two.yaml")
+        assert "is empty: what it declared stays in force" in problem.message
+        folder.write("zwei.yaml", server("b"))
+        folder.spoil("two.yaml", "# a is gone, b moved\n")
+        assert await folder.names() == ["b", "c"]
+
+    async def test_what_moved_out_of_an_emptied_file_is_where_it_moved_to(self, folder: Folder) -> None:
+        folder.write("a.yaml", server("time"))
+        before = await folder.time()
+        folder.spoil("a.yaml", "")
+        folder.write("b.yaml", server("time"))
+        listing = await folder.settled()
+        assert (listing.resources, listing.problems) == ((before,), ())
+
     async def test_a_document_taken_out_deletes_its_object(self, folder: Folder) -> None:
         folder.write("all.yaml", server("a"), server("b"))
         await folder.listing()

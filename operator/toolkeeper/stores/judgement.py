@@ -6,7 +6,7 @@ not too much went at once. Otherwise its last good content stays in force.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -16,6 +16,8 @@ from toolkeeper.stores.manifests import Declaration, Manifest, Reading
 
 SHARP = 4
 """From this many objects on, losing more than half of them at once is not believed."""
+
+EMPTIED = "is empty: what it declared stays in force; delete the file, or leave a comment in it, if that is meant to go"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Judgement:
 
 def judge(reading: Reading, past: Past, rules: Rules) -> Judgement:
     """Decide."""
-    claims = _claims(reading, past, rules.root)
+    claims = _claims(reading, past, rules)
     missing = [
         key
         for key in past.declared
@@ -74,7 +76,7 @@ def judge(reading: Reading, past: Past, rules: Rules) -> Judgement:
         wanted=tuple(claims.wanted),
         paths=claims.paths,
         gone=() if unsettled or doubt else tuple(missing),
-        problems=(*doubt, *unseen, *reading.problems, *claims.duplicates),
+        problems=(*doubt, *unseen, *reading.problems, *claims.emptied, *claims.duplicates),
         complete=not (doubt or unseen or any(_unknown(each, past, claims) for each in reading.manifests)),
         missing=tuple(missing),
         settling=bool(unsettled),
@@ -91,10 +93,11 @@ class _Claims:
     sources: dict[Key, str] = field(default_factory=dict)
     """Also of objects whose last good content holds."""
     duplicates: list[Problem] = field(default_factory=list)
+    emptied: list[Problem] = field(default_factory=list)
 
 
-def _claims(reading: Reading, past: Past, root: str) -> _Claims:
-    claims = _Claims()
+def _claims(reading: Reading, past: Past, rules: Rules) -> _Claims:
+    claims, root = _Claims(), rules.root
     before: dict[str, list[Key]] = {}
     for key, path in past.declared.items():
         before.setdefault(path, []).append(key)
@@ -112,7 +115,19 @@ def _claims(reading: Reading, past: Past, root: str) -> _Claims:
         for key in before.get(manifest.path, ()):
             if manifest.doubtful(key):
                 claims.sources.setdefault(key, f"{root}/{manifest.path}")
+    if not rules.allow_prune:
+        _hold_emptied(claims, reading, before, root)
     return claims
+
+
+def _hold_emptied(claims: _Claims, reading: Reading, before: Mapping[str, Sequence[Key]], root: str) -> None:
+    """A file without a character is what a full disk or a crash leaves; nobody says with it that objects are to go."""
+    for manifest in reading.manifests:
+        lost = [key for key in before.get(manifest.path, ()) if key not in claims.sources]
+        if manifest.blank and lost:
+            source = f"{root}/{manifest.path}"
+            claims.sources.update(dict.fromkeys(lost, source))
+            claims.emptied.append(Problem(source, EMPTIED, lost[0] if len(lost) == 1 else None))
 
 
 def _doubt(reading: Reading, past: Past, missing: list[Key], rules: Rules) -> list[Problem]:

@@ -68,6 +68,11 @@ class Manifest:
     contents: Contents
 
     @property
+    def blank(self) -> bool:
+        """Whether there is nothing in it, not even a comment."""
+        return self.text is not None and not self.text.strip("\ufeff \t\r\n\0")
+
+    @property
     def understood(self) -> bool:
         """Whether everything in it could at least be named."""
         return all(problem.key is not None for problem in self.contents.problems)
