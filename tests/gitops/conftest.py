@@ -35,7 +35,7 @@ def stored(resource: Resource) -> dict[str, Any]:
         "apiVersion": API_VERSION,
         "kind": resource.kind,
         "metadata": metadata,
-        "spec": resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        "spec": resource.spec.as_declared(),
         # Before our first write there is what the definition's default says.
         "status": documents.status_body(resource)["status"],
     }

@@ -32,7 +32,7 @@ TRACES = frozenset({"managedFields", "resourceVersion", "finalizers"})
 
 def written(resource: Resource) -> dict[str, Any]:
     """Its spec as a person writes it; a quantity may be a number."""
-    spec = resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    spec = resource.spec.as_declared()
     return spec | ({"resources": {"cpu": 2, "memory": 536870912}} if resource.kind == "MCPServer" else {})
 
 

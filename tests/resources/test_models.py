@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from generated import examples
 from toolkeeper.resources import shapes
+from toolkeeper.resources.agentconnection import AgentConnectionSpec
 from toolkeeper.resources.crds import editor_schema
 from toolkeeper.resources.kinds import KINDS, Resource
-from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.mcpserver import MCPServer, MCPServerSpec
 from toolkeeper.resources.meta import DNS_LABEL, NO_NUL, NO_SPACE, Key
 from toolkeeper.resources.parse import parse_text
 from toolkeeper.resources.printing import print_yaml
@@ -156,7 +157,7 @@ def test_what_is_printed_reads_back_the_same(kind: str, data: st.DataObject) -> 
     except ValidationError as exc:
         assume({each["type"] for each in exc.errors()} != {"rules"})
         raise
-    written = resource.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    written = resource.as_declared()
     for form in (
         print_yaml([written]),
         json.dumps(written),
@@ -165,6 +166,22 @@ def test_what_is_printed_reads_back_the_same(kind: str, data: st.DataObject) -> 
         parsed = parse_text(form, "f")
         assert parsed.problems == ()
         assert parsed.resources == (resource,)
+
+
+def test_what_was_declared_comes_without_defaults_and_in_the_words_of_manifests() -> None:
+    wrote = {
+        "toolboxRef": "here",
+        "image": "a",
+        "hostHeader": None,
+        "rollout": {"drainSeconds": 5, "onFailure": "Rollback"},
+    }
+    spec = MCPServerSpec.model_validate(wrote)
+    assert spec.as_declared() == wrote
+    assert spec.as_declared(nulls=False) == {
+        name: value for name, value in wrote.items() if name != "hostHeader"
+    }
+    expiring = {"agent": "a", "serverRef": "b", "expiresAt": "2030-01-31T12:00:00Z"}
+    assert AgentConnectionSpec.model_validate(expiring).as_declared() == expiring
 
 
 def test_what_is_printed_means_the_same_to_readers_of_yaml_1_1() -> None:

@@ -123,9 +123,7 @@ def _file_name(key: Key) -> str:
 def manifest(*resources: Resource) -> str:
     """The text of a manifest."""
     documents = [
-        {"apiVersion": each.api_version, "kind": each.kind}
-        | each.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        for each in resources
+        {"apiVersion": each.api_version, "kind": each.kind} | each.as_declared() for each in resources
     ]
     return yaml.safe_dump_all(documents, sort_keys=False)
 

@@ -83,7 +83,7 @@ class Hand:
             "metadata": {
                 name: said for name, said in resource.metadata.model_dump(include=fields).items() if said
             },
-            "spec": resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            "spec": resource.spec.as_declared(),
         }
         return self._json(
             await self.client.patch(

@@ -41,7 +41,7 @@ def record(
         image=source,
         restart=restart_of(server),
         # Without defaults: to go back is to declare the same again, and a status is paid for by its size.
-        spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True),
+        spec=spec.as_declared(nulls=False),
     )
 
 

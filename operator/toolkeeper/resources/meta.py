@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -54,6 +54,13 @@ class Model(BaseModel):
         strict=False,
         str_strip_whitespace=False,
     )
+
+    def as_declared(self, *, nulls: bool = True) -> dict[str, Any]:
+        """What its author wrote, as JSON values: what was left out stays out, so that it can follow later defaults.
+
+        `nulls=False` leaves out, too, what was written to be nothing.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=not nulls)
 
 
 class Lenient(Model):

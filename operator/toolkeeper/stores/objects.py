@@ -89,8 +89,8 @@ def changes_since(connection: sqlite3.Connection, version: int) -> dict[int, Cha
 
 
 def spec_json(resource: Resource) -> str:
-    """The spec as its author wrote it: what was left out stays out, so that it can follow later defaults."""
-    return resource.spec.model_dump_json(by_alias=True, exclude_unset=True)
+    """The spec as its author wrote it."""
+    return json.dumps(resource.spec.as_declared(), separators=(",", ":"), ensure_ascii=False)
 
 
 def decoded(row: Stored) -> Resource:

@@ -37,7 +37,7 @@ class Override:
 
 def spec_hash(resource: Resource) -> str:
     """A digest of the spec as its author wrote it. Another release of Toolkeeper gives the same."""
-    content = resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    content = resource.spec.as_declared()
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()
 
@@ -48,7 +48,7 @@ def overridden(resource: Resource, overrides: Iterable[Override]) -> Resource:
     valid = {each.verb: each.value for each in overrides if each.spec_hash == digest}
     if not valid:
         return resource
-    spec: Mapping[str, Any] = resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    spec: Mapping[str, Any] = resource.spec.as_declared()
     annotations = dict(resource.metadata.annotations)
     # In the order of the table: a rollback replaces the spec, and the other verbs hold on top of it.
     for verb, patch in PATCHES.items():

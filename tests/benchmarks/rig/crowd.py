@@ -131,5 +131,5 @@ def _manifest(each: MCPServer) -> Json:
         "apiVersion": API_VERSION,
         "kind": "MCPServer",
         "metadata": {"name": each.metadata.name, "namespace": "default"},
-        "spec": each.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        "spec": each.spec.as_declared(),
     }

@@ -134,7 +134,7 @@ def _body(current: Resource, patch: overrides.Patch) -> list[dict[str, Any]]:
     if patch.replaces:
         steps.append({"op": "replace", "path": "/spec", "value": dict(patch.spec)})
     else:
-        said = current.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        said = current.spec.as_declared()
         steps += _additions("/spec", said, patch.spec)
     return steps
 
