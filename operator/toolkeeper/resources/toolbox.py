@@ -66,7 +66,7 @@ class Capacity(Ruled):
     memory: shapes.Memory | None = None
     """Sum of memory limits in bytes, as a quantity such as `16Gi`."""
     cpu: shapes.Cpu | None = None
-    """Sum of CPU limits, as a quantity such as `8`."""
+    """Sum of CPU limits, as a quantity such as `8`; a fraction must be quoted."""
 
 
 class ToolboxSpec(Model):
