@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from toolkeeper.cli.display import summary
+import pytest
+
+from toolkeeper.cli.display import display, summary
 from toolkeeper.cli.output import age, table
 from toolkeeper.cli.progress import document, hopeless, lines
 from toolkeeper.clock import SystemClock
@@ -78,6 +80,22 @@ def test_nobody_waits_for_servers_that_wait_for_somebody() -> None:
     assert not hopeless([])
 
 
+def test_nobody_waits_for_a_toolbox_or_a_secret_that_no_file_declares() -> None:
+    for type in ("Placed", "SecretsResolved"):
+        lacking = (
+            condition("Ready", False, "X"),
+            condition("Reconciling", True, "X"),
+            condition(type, False, "X"),
+        )
+        assert hopeless([with_status(make_server(), conditions=lacking)])
+
+
+def test_servers_of_one_name_are_told_apart_by_their_namespaces() -> None:
+    both = [make_server("time", namespace="a"), make_server("time", namespace="b")]
+    assert [each.name for each in lines(both, [])] == ["a/time", "b/time"]
+    assert "  b/time  waiting" in summary(both)
+
+
 def test_the_summary_says_why_a_server_is_not_ready() -> None:
     stalled = condition("Stalled", True, "ImageNotFound", "no such image")
     server = with_status(make_server(), conditions=(condition("Ready", False, "ImageNotFound"), stalled))
@@ -102,3 +120,11 @@ def test_an_age_has_one_unit() -> None:
     now = SystemClock().now()
     assert age(None, now) == "-"
     assert age(now, now) == "0s"
+
+
+def test_a_log_says_once_that_a_server_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = display(quiet=False)
+    shown.draw(lines([make_server()], []), ["a.yaml:1: bad"])
+    shown.draw([], ["a.yaml:1: bad"])
+    shown.draw([], ["a.yaml:1: bad"])
+    assert capsys.readouterr().out == "◌ time  waiting\n✗ a.yaml:1: bad\n○ time  gone\n"

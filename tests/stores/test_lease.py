@@ -38,6 +38,17 @@ async def test_two_never_lead_at_once(file: Path) -> None:
     await second.release()
 
 
+async def test_who_stands_by_is_told_once_who_leads(file: Path) -> None:
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    leader, standby = lease(file), FileLease(file, look_every=0.01, waiting=told.set_result)
+    await leader.acquire()
+    waits = asyncio.create_task(standby.acquire())
+    assert await told == str(os.getpid())
+    await leader.release()
+    await waits
+    await standby.release()
+
+
 async def test_acquiring_again_while_leading_returns_at_once(file: Path) -> None:
     leader = lease(file)
     await leader.acquire()

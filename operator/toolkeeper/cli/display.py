@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from toolkeeper.cli.progress import Line, arrived, lines, tools, where
+from toolkeeper.cli.progress import Line, arrived, lines, names, tools, where
 from toolkeeper.resources.mcpserver import MCPServer
 
 _MARKS = {"ready": ("●", "green"), "busy": ("◌", "yellow"), "failed": ("✗", "red"), "idle": ("○", "dim")}
@@ -41,6 +41,7 @@ class _Log:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._shown: dict[str, str] = {}
+        self._problems: frozenset[str] = frozenset()
         self._finished = ""
 
     def say(self, text: str) -> None:
@@ -53,12 +54,12 @@ class _Log:
             if self._shown.get(each.name) != said:
                 self._shown[each.name] = said
                 self.say(f"{_MARKS[each.mark][0]} {each if each.mark != 'busy' else said}")
-        for problem in problems:
-            if problem not in self._shown:
-                self._shown[problem] = problem
-                self.say(f"✗ {problem}")
-        for gone in self._shown.keys() - {line.name for line in lines} - set(problems):
+        for problem in sorted(set(problems) - self._problems, key=list(problems).index):
+            self.say(f"✗ {problem}")
+        self._problems = frozenset(problems)
+        for gone in sorted(self._shown.keys() - {line.name for line in lines}):
             del self._shown[gone]
+            self.say(f"{_MARKS['idle'][0]} {gone}  gone")
 
     def finish(self, servers: Sequence[MCPServer]) -> None:
         text = summary(servers)
@@ -107,10 +108,11 @@ class _Table(_Log):
 def summary(servers: Sequence[MCPServer]) -> str:
     """How many are ready, and each server's endpoint and tools, or what it waits for."""
     ready = sum(map(arrived, servers))
-    width = max((len(each.metadata.name) for each in servers), default=0)
+    called = names(servers)
+    width = max(map(len, called), default=0)
     told = [
         f"{where(each)}  {tools(each)}" if arrived(each) else f"{line.state}  {line.detail}".rstrip()
         for each, line in zip(servers, lines(servers, ()), strict=True)
     ]
-    rows = [f"  {each.metadata.name.ljust(width)}  {text}" for each, text in zip(servers, told, strict=True)]
+    rows = [f"  {name.ljust(width)}  {text}" for name, text in zip(called, told, strict=True)]
     return "\n".join((f"{ready} of {len(servers)} servers ready", *rows))

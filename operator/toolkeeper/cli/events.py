@@ -62,7 +62,7 @@ async def _events(place: Place, key: Key | None, within: str | None, limit: int,
         if rows:
             write_table(("AGE", "COUNT", "TYPE", "OBJECT", "REASON", "MESSAGE"), rows)
         else:
-            click.echo("no events yet", err=True)
+            click.echo(f"no events yet ({place.name})", err=True)
         return
     write_document(
         [

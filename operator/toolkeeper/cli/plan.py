@@ -74,6 +74,6 @@ async def _plan(place: Place, wanted: tuple[Resource, ...], allow_prune: bool, o
         for key, why in sorted(found.unplaced.items()):
             click.echo(f"{key.namespace}/{key.name} is placed nowhere: {why}")
         if not (found.plans or found.unseen or found.unplaced):
-            click.echo("nothing is declared", err=True)
+            click.echo(f"nothing is declared ({place.name})", err=True)
     if found.unseen:
         raise click.exceptions.Exit(1)

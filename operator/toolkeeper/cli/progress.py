@@ -31,13 +31,20 @@ def lines(servers: Sequence[MCPServer], containers: Sequence[Container]) -> list
     for each in containers:
         by_server.setdefault((each.namespace, each.server), []).append(each)
     return [
-        _line(server, by_server.get((server.metadata.namespace, server.metadata.name), []))
-        for server in servers
+        _line(name, server, by_server.get((server.metadata.namespace, server.metadata.name), []))
+        for name, server in zip(names(servers), servers, strict=True)
     ]
 
 
-def _line(server: MCPServer, containers: Sequence[Container]) -> Line:
-    name, status = server.metadata.name, server.status
+def names(servers: Sequence[MCPServer]) -> list[str]:
+    """What each is called: with its namespace, where there are several."""
+    if len({each.metadata.namespace for each in servers}) <= 1:
+        return [each.metadata.name for each in servers]
+    return [f"{each.metadata.namespace}/{each.metadata.name}" for each in servers]
+
+
+def _line(name: str, server: MCPServer, containers: Sequence[Container]) -> Line:
+    status = server.status
     busy = next((each.progress for each in containers if each.progress), "")
     if busy:
         return Line(name, "busy", busy.split(" ", 1)[0].rstrip(":"), busy.partition(" ")[2])
@@ -68,10 +75,16 @@ def arrived(server: MCPServer) -> bool:
 
 
 def hopeless(servers: Sequence[MCPServer]) -> bool:
-    """Whether nothing more will arrive before somebody acts: each one has, or is stalled, and one is."""
+    """Whether nothing more will arrive before somebody acts: each one has, or waits for somebody, and one does."""
     waiting = [each for each in servers if not arrived(each)]
-    return bool(waiting) and all(
-        settled(each) and is_true(each.status.conditions, "Stalled") for each in waiting
+    return bool(waiting) and all(settled(each) and _waits_for_somebody(each) for each in waiting)
+
+
+def _waits_for_somebody(server: MCPServer) -> bool:
+    """Stalled, or without what only a manifest brings: on a cluster that may be on its way, in a folder it is not."""
+    declared = (find(server.status.conditions, each) for each in ("Placed", "SecretsResolved"))
+    return is_true(server.status.conditions, "Stalled") or any(
+        each is not None and each.status == "False" for each in declared
     )
 
 
@@ -101,8 +114,8 @@ def document(servers: Sequence[MCPServer]) -> Mapping[str, object]:
                 "name": each.metadata.name,
                 "namespace": each.metadata.namespace,
                 "ready": arrived(each),
-                "state": _line(each, ()).state,
-                "message": "" if arrived(each) else _line(each, ()).detail,
+                "state": _line("", each, ()).state,
+                "message": "" if arrived(each) else _line("", each, ()).detail,
                 "endpoint": each.status.endpoint or None,
                 "transport": each.spec.transport,
                 "tools": list(each.status.tools),

@@ -63,7 +63,7 @@ async def _top(place: Place, output: str) -> None:
     elif rows:
         write_table(("SERVER", "TOOLBOX", "CPU", "MEMORY", "LIMIT", "PIDS"), [_cells(each) for each in rows])
     elif not failed:
-        click.echo("nothing runs", err=True)
+        click.echo(f"nothing runs ({place.name})", err=True)
     if failed:
         raise click.exceptions.Exit(1)
 

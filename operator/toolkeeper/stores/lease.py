@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from toolkeeper.errors import Unreachable
@@ -16,10 +17,14 @@ LOOK_EVERY = 0.25
 class FileLease:
     """Fits `toolkeeper.reconcile.ports.Lease`. The file stays behind; only the lock on it means anything."""
 
-    def __init__(self, path: Path, *, look_every: float = LOOK_EVERY) -> None:
+    def __init__(
+        self, path: Path, *, look_every: float = LOOK_EVERY, waiting: Callable[[str], None] | None = None
+    ) -> None:
+        """`waiting` is told once, each time that somebody else leads, the process id of who it is."""
         self.path = path
         """It holds the process id of whoever locked it last, for people."""
         self._look_every = look_every
+        self._waiting = waiting
         self._file: int | None = None
         self._term = 0
         self._released = asyncio.Event()
@@ -28,7 +33,11 @@ class FileLease:
         """Wait until this process leads. Raises Unreachable when the file cannot be made."""
         if not self._leads():
             self._let_go()
-        while self._file is None and not self._try():  # noqa: ASYNC110 - the kernel tells nobody
+        told = False
+        while self._file is None and not self._try():  # the kernel tells nobody
+            if self._waiting is not None and not told:
+                self._waiting(self._holder())
+                told = True
             await asyncio.sleep(self._look_every)
 
     def at_once(self) -> bool:
@@ -52,6 +61,12 @@ class FileLease:
     async def release(self) -> None:
         """Give it up at once."""
         self._let_go()
+
+    def _holder(self) -> str:
+        try:
+            return self.path.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
 
     def _leads(self) -> bool:
         return self._file is not None and _is_at(self._file, self.path)

@@ -109,7 +109,10 @@ async def operator_of(
         yield Operator(
             here(store),
             connector(store),
-            FileLease(place.folder / "lease"),
+            FileLease(
+                place.folder / "lease",
+                waiting=lambda leader: log.info("standing by: another operator leads", process=leader),
+            ),
             policy=Policy(installation=place.installation, allow_prune=options.allow_prune),
             digest_key=digest_key(place),
             clock=clock or SystemClock(),
