@@ -12,7 +12,7 @@ from toolkeeper.dtma.client import Budget, NodeClient
 from toolkeeper.dtma.wire import LOG_LINE_LIMIT, RESPONSE_LIMIT, CreateBody
 from toolkeeper.errors import Conflict, Fenced, Invalid, NotFound, Refused, Unreachable
 from toolkeeper.planning.instance import EnvEntry, Instance, SecretUse
-from toolkeeper.reconcile.ports import Claim, InstanceRequest
+from toolkeeper.reconcile.ports import Claim, InstanceRequest, ProbeCredential
 
 pytestmark = pytest.mark.anyio
 CLAIM = Claim("test", 3)
@@ -154,6 +154,8 @@ async def test_every_write_carries_its_claim() -> None:
     await client.restart(CLAIM, NAME, run_id="7")
     await client.remove(CLAIM, NAME, container_id="c", drain=5)
     await client.remove_volume(CLAIM, "tk_v")
+    await client.give_credential(CLAIM, NAME, ProbeCredential("v1", "x" * 100_000), container_id="c")
+    await client.take_credential(CLAIM, NAME, container_id="c")
     await client.aclose()
     for request in requests:
         assert (request.headers["Toolkeeper-Installation"], request.headers["Toolkeeper-Epoch"]) == (
@@ -168,6 +170,8 @@ async def test_every_write_carries_its_claim() -> None:
         f"POST /v1/instances/{NAME}/restart?run_id=7",
         f"DELETE /v1/instances/{NAME}?container_id=c&drain=5",
         "DELETE /v1/volumes/tk_v",
+        f"PUT /v1/instances/{NAME}/probe-credential?container_id=c",
+        f"DELETE /v1/instances/{NAME}/probe-credential?container_id=c",
     ]
 
 

@@ -6,10 +6,12 @@ import asyncio
 from typing import Any
 
 from reconcile.rig import Rig, edit
+from toolkeeper.errors import Refused
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.testing.builders import make_server
 from toolkeeper.testing.fake_container import FakeContainer
-from toolkeeper.testing.fake_toolbox import FakeImage
+from toolkeeper.testing.fake_toolbox import FakeImage, FakeToolbox
+from toolkeeper.testing.faults import StoreFaults
 from toolkeeper.testing.virtual import in_virtual_time
 
 IMAGES = {"registry.example/time:1": FakeImage(demands="sesame", tools=("tell", "convert"))}
@@ -128,4 +130,58 @@ async def test_a_toolbox_that_knows_no_credentials_is_given_none() -> None:
         assert rig.done(*GIVEN) == []
         assert (await rig.condition("Enforced")).message == "no effect here: spec.health.credentialsRef"
         assert (await rig.condition("SecretsResolved")).status == "True"
+        assert await rig.is_ready()
+
+
+@in_virtual_time
+async def test_what_a_toolbox_does_not_take_is_said_and_tried_again() -> None:
+    class Picky(FakeToolbox):
+        picky = True
+
+        async def give_credential(self, *args: Any, **options: Any) -> None:
+            if self.picky:
+                raise Refused("value: too long", reason="Invalid")
+            await super().give_credential(*args, **options)
+
+    rig = Rig(IMAGES)
+    box = rig.box = rig.boxes["http://127.0.0.1:30000"] = Picky(images=IMAGES)
+    rig.store.put_secret("default", "creds", {"token": "sesame"})
+    async with rig.running(guarded()):
+        await asyncio.sleep(600)
+        assert await reason(rig, "Ready") == "CredentialsNotGiven"
+        assert len(rig.done("restart", "remove")) == 0
+        box.picky = False
+        await asyncio.sleep(120)
+        assert await rig.is_ready()
+
+
+@in_virtual_time
+async def test_a_store_that_fails_when_the_value_is_read_delays_it_only() -> None:
+    faults = StoreFaults()
+    rig = Rig(IMAGES, faults=faults)
+    rig.store.put_secret("default", "creds", {"token": "sesame"})
+    async with rig.running(guarded()):
+        faults.unreachable = True
+        rig.box.restart_agent()
+        await asyncio.sleep(120)
+        assert only(rig).credential is None
+        faults.unreachable = False
+        await asyncio.sleep(120)
+        assert only(rig).credential is not None
+        assert await rig.is_ready()
+
+
+@in_virtual_time
+async def test_a_server_that_moves_leaves_nothing_behind_before_its_credential_is_accepted() -> None:
+    rig = Rig(IMAGES)
+    rig.store.put_secret("default", "creds", {"token": "sesame"})
+    async with rig.running(guarded()):
+        there = await rig.add_box("there", "http://127.0.0.1:30001")
+        rig.store.put_secret("default", "creds", {"token": "wrong"})
+        await edit(rig, toolbox_ref="there", **PROBED)
+        await asyncio.sleep(120)
+        assert [each.serving for each in (*there.of("default", "time"), only(rig))] == [True, True]
+        rig.store.put_secret("default", "creds", {"token": "sesame"})
+        await asyncio.sleep(120)
+        assert rig.box.of("default", "time") == []
         assert await rig.is_ready()

@@ -16,6 +16,7 @@ from toolkeeper.dtma.answers import decoded, meaning, translated
 from toolkeeper.dtma.pinning import pinned, trusting
 from toolkeeper.dtma.wire import (
     CREATE,
+    CREDENTIAL,
     EPOCH_HEADER,
     INSTALLATION_HEADER,
     LOG_LINE_LIMIT,
@@ -23,7 +24,6 @@ from toolkeeper.dtma.wire import (
     SNAPSHOT,
     ClaimBody,
     ClaimGranted,
-    CredentialBody,
     NodeInfo,
     ToolDefinitions,
     UsageList,
@@ -133,8 +133,7 @@ class NodeClient:
         self, claim: Claim, container: str, credential: ProbeCredential, *, container_id: str
     ) -> None:
         path, query = f"{_instance(container)}/probe-credential", {"container_id": container_id}
-        body = CredentialBody(version=credential.version, value=credential.value).model_dump_json().encode()
-        await self._call("PUT", path, claim=claim, params=query, body=body)
+        await self._call("PUT", path, claim=claim, params=query, body=CREDENTIAL.dump_json(credential))
 
     async def take_credential(self, claim: Claim, container: str, *, container_id: str) -> None:
         path, query = f"{_instance(container)}/probe-credential", {"container_id": container_id}

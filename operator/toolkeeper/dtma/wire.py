@@ -186,3 +186,5 @@ SNAPSHOT: TypeAdapter[Snapshot] = TypeAdapter(Snapshot)
 INSTANCE: TypeAdapter[Instance] = TypeAdapter(Instance)
 CREATE: TypeAdapter[InstanceRequest] = TypeAdapter(InstanceRequest)
 """For encoding only; what comes in goes through `CreateBody`, which knows the bounds."""
+CREDENTIAL: TypeAdapter[ProbeCredential] = TypeAdapter(ProbeCredential)
+"""For encoding only, likewise."""

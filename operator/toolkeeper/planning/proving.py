@@ -47,7 +47,7 @@ def unproven(wanted: Wanted, handshake: Handshake | None) -> tuple[str, str] | N
     if not probe.version:
         return wanted.missing_reason, "; ".join(wanted.missing_secrets)
     if handshake.credential != probe.version:
-        return "AuthRequired", "it asks for credentials, and its probe has not been given any yet"
+        return "CredentialsNotGiven", "it asks for credentials, and its probe has not been given them yet"
     return "CredentialsRefused", f"with spec.health.credentialsRef: {handshake.message or 'refused'}"
 
 

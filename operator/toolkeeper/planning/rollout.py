@@ -37,7 +37,8 @@ def roll_out(s: Situation) -> Verdict:
     """What to do for a server that should run here."""
     answers = (check(s) for check in CHECKS)
     verdict = next((each for each in answers if each is not None), None) or healing.BY_STAGE[s.at](s)
-    verdict = replace(verdict, steps=(*verdict.steps, *lend(s, verdict.steps)))
+    if lent := tuple(lend(s, verdict.steps)):
+        verdict = replace(verdict, steps=(*verdict.steps, *lent))
     if not s.strays:
         return verdict
     if verdict.mood == "resting":

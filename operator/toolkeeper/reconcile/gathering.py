@@ -8,7 +8,7 @@ from toolkeeper.clock import Clock
 from toolkeeper.planning.desired import Rendered, probe_use, secret_uses
 from toolkeeper.planning.instance import SecretUse
 from toolkeeper.planning.observed import Snapshot
-from toolkeeper.planning.proving import PROBE_CREDENTIALS
+from toolkeeper.planning.proving import ASKS, PROBE_CREDENTIALS
 from toolkeeper.planning.world import Policy, Wanted, World
 from toolkeeper.reconcile.homes import Home, Homes
 from toolkeeper.reconcile.inventory import Inventory
@@ -187,10 +187,12 @@ def wanted(
 def _ready(server: MCPServer, rendered: Rendered, there: Snapshot | None) -> bool:
     if there is None:
         return False
+    to_prove = probe_use(server.spec) is not None and PROBE_CREDENTIALS in there.features
     return any(
         each.state == "running"
         and each.handshake is not None
         and each.handshake.ok
+        and not (to_prove and each.handshake.reason in ASKS)
         and each.hash == rendered.hashes.get(each.renderer)
         for each in there.containers
         if (each.namespace, each.server) == (server.metadata.namespace, server.metadata.name)

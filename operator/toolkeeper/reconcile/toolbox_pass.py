@@ -183,11 +183,10 @@ class ToolboxPass:
         if outcome.result == "refused" and step.verb == "create":
             until = self.clock.monotonic() + REFUSAL_SECONDS
             home.refusals[step.server] = (step.hash, outcome.reason, outcome.message, until)
-        elif outcome.result in {"refused", "unreachable"} or (outcome.result, step.verb) == (
-            "conflict",
-            "create",
-        ):
+        elif outcome.result in {"refused", "unreachable"}:
             notes.again = True
+        elif outcome.result == "conflict" and step.verb in {"create", "give-credential"}:
+            notes.again = True  # a secret could not be read, perhaps: nothing on the host will tell
 
     def _wake(self, key: Key, home: Home, decision: Decision, observed_at: float) -> float | None:
         """When to decide again. What time alone decides about containers, it decides on a fresh look at them.

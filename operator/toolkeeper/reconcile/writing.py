@@ -27,6 +27,8 @@ from toolkeeper.resources.toolbox import Toolbox
 LINGER_SECONDS = {"MCPServer": 1.0, "Toolbox": 2.0}
 """How long a status may wait that tells only how far something has come: most often it has come further by then. That
 of a toolbox sums up what its servers said at once, so nobody waits for it."""
+CONFLICT_SECONDS = 1.0
+"""After which a pass whose write came too late is made again."""
 SHORTEST_WAKE = 0.25
 """Seconds: looking again sooner would be polling."""
 
@@ -47,6 +49,8 @@ class Notes:
         self.dropped.add(key)
         if isinstance(error, Conflict | NotFound):
             self.relist = True
+            # The one who was faster may be our own pass over another toolbox; then a listing shows nothing new.
+            self.again_after = min(self.again_after or CONFLICT_SECONDS, CONFLICT_SECONDS)
         else:
             self.again = True
 
