@@ -13,7 +13,7 @@ from toolkeeper.planning.orphans import Orphans, prune
 from toolkeeper.planning.plan import Plan, Step
 from toolkeeper.planning.report import report
 from toolkeeper.planning.rollout import roll_out
-from toolkeeper.planning.situation import Mood, Situation, Verdict, survey
+from toolkeeper.planning.situation import COMES_LATER, Mood, Situation, Verdict, survey
 from toolkeeper.planning.stopping import delete, leave, stop
 from toolkeeper.planning.toolboxes import describe
 from toolkeeper.planning.transitions import farewell, server_events, toolbox_events
@@ -24,9 +24,6 @@ from toolkeeper.resources.meta import Key
 
 PAUSE = 10.0
 """Seconds between two attempts at a container on which work has failed."""
-
-COMES_LATER = frozenset({"SecretMissing", "ReadingSecrets", "StoreUnreachable"})
-"""Reasons for a missing secret that may end by themselves: it may be a moment later than its server."""
 
 
 def decide(world: World) -> Decision:

@@ -19,7 +19,7 @@ from toolkeeper.planning.history import record
 from toolkeeper.planning.lifecycle import Stage
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.repair import persisting_drift
-from toolkeeper.planning.situation import Mood, Situation, Verdict, ends_for_good
+from toolkeeper.planning.situation import COMES_LATER, Mood, Situation, Verdict, ends_for_good
 from toolkeeper.planning.toolpins import blocked
 from toolkeeper.resources.conditions import find
 from toolkeeper.resources.mcpserver import RolloutRecord, ServerMemory
@@ -98,7 +98,8 @@ def serving(s: Situation) -> Verdict:
 def _unproven(s: Situation, match: Container, reason: str, message: str) -> Verdict:
     """It lives, and somebody has to look at its credential; a new version has time for that until its deadline."""
     if s.keeper is None:
-        return Verdict(True, reason, message, "stuck", barred=True, quoted=True)
+        mood: Mood = "moving" if reason in {*COMES_LATER, "CredentialsNotGiven"} else "stuck"
+        return Verdict(True, reason, message, mood, barred=True, quoted=True)
     wake = max(s.spec.rollout.deadline_seconds - s.age(match), 0.0)
     return Verdict(True, reason, message, barred=True, quoted=True, wake_after=wake)
 

@@ -21,6 +21,9 @@ FRESH = ServerMemory()
 ELSEWHERE = "WaitingForOtherToolbox"
 """The reason of a server that must not run twice and may still run on another toolbox."""
 
+COMES_LATER = frozenset({"SecretMissing", "ReadingSecrets", "StoreUnreachable"})
+"""Reasons for a missing secret that may end by themselves: it may be a moment later than its server."""
+
 Mood = Literal["resting", "moving", "held", "stuck"]
 """Nothing to do; on its way; not on its way only because it is paused (both `Reconciling`); until somebody acts
 (`Stalled`)."""
