@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Generator
@@ -18,6 +19,7 @@ from toolkeeper.node.notebook import Notebook
 from toolkeeper.planning.observed import Handshake, Snapshot
 from toolkeeper.reconcile.ports import ProbeCredential
 from toolkeeper.testing import tiny_mcp
+from toolkeeper.testing.canned_http import Reply, Request, json_reply, serving
 from toolkeeper.testing.fake_runtime import FakeRuntime
 from toolkeeper.testing.nodes import INSTALLATION, Stand, container_of, request_of, standing
 
@@ -272,6 +274,27 @@ async def test_a_credential_is_for_one_container_and_dies_with_it() -> None:
 
 def contents(folder: Path) -> list[bytes]:
     return [each.read_bytes() for each in folder.iterdir()]
+
+
+async def test_a_server_that_calls_itself_by_its_credential_is_masked(tmp_path: Path) -> None:
+    value = "s3cret-s3cret"
+
+    def telltale(request: Request) -> Reply:
+        if request.headers.get("authorization") != f"Bearer {value}":
+            return json_reply({}, 401)
+        said = json.dumps(tiny_mcp.answer(request.message))
+        return json_reply(json.loads(said.replace("tiny-mcp", f"server of {value}")))
+
+    async with serving(telltale) as base:
+        port = int(base.rpartition(":")[2])
+        async with standing(runtime_at(port), tmp_path / "notes") as stand:
+            claim = await stand.client.claim(INSTALLATION, 0)
+            await stand.client.create(claim, TIME, request_of("time"))
+            await stand.client.give_credential(claim, TIME, ProbeCredential("v1", value), container_id="")
+            found = handshake(await stand.until(shown("Reachable", "v1")))
+    assert found is not None
+    assert found.server_name == "server of ••••"
+    assert not [each for each in contents(tmp_path) if value.encode() in each]
 
 
 async def test_a_credential_stays_out_of_files_logs_and_answers(tmp_path: Path) -> None:

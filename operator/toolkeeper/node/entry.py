@@ -108,6 +108,12 @@ def run_of(container: Container) -> str:
     return f"{container.container_id}:{container.run_id}"
 
 
+def values_of(credential: ProbeCredential) -> tuple[str, ...]:
+    """What must be seen nowhere: the credential, also without the scheme that it may name."""
+    value = credential.value.strip()
+    return tuple(filter(None, (value, value.partition(" ")[2].strip())))
+
+
 def compose(entry: Entry) -> Container | None:
     """What `state` shows of it, with age 0; None when it is absent."""
     container = _composed(entry)

@@ -12,7 +12,7 @@ from typing import Literal
 from toolkeeper import __version__
 from toolkeeper.clock import Clock
 from toolkeeper.node.encoding import around_age, around_containers, joined
-from toolkeeper.node.entry import Entry, Failure, Probed, Work, compose, is_coming, presses, run_of
+from toolkeeper.node.entry import Entry, Failure, Probed, Work, compose, is_coming, presses, run_of, values_of
 from toolkeeper.node.features import PROBE_CREDENTIALS
 from toolkeeper.node.notebook import Notebook, Page
 from toolkeeper.node.revisions import Revisions
@@ -194,8 +194,7 @@ class Ledger:
         """What probes of that container show from now on; what it answered to another one stays until they ask."""
         if credential != entry.credential:
             if credential is not None:
-                _, _, bare = credential.value.strip().partition(" ")  # without its scheme, if it names one
-                entry.mask = entry.mask.with_values(filter(None, (credential.value, bare)))
+                entry.mask = entry.mask.with_values(values_of(credential))
             entry.credential = credential
             self._refresh(entry)
 

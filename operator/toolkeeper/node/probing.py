@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 from toolkeeper.clock import Clock
 from toolkeeper.errors import ToolkeeperError
-from toolkeeper.node.entry import Entry, run_of
+from toolkeeper.node.entry import Entry, run_of, values_of
 from toolkeeper.node.faults import trace
 from toolkeeper.node.ledger import Ledger
+from toolkeeper.node.masking import Mask
 from toolkeeper.node.metrics import Tally
 from toolkeeper.node.notebook import Page
 from toolkeeper.node.runtime import Runtime, Seen
@@ -159,7 +160,7 @@ class Prober:
             self._tally.probe(reason, self._clock.monotonic() - began)
         if credential is None:
             return outcome
-        return replace(outcome, handshake=replace(outcome.handshake, credential=credential.version))
+        return replace(outcome, handshake=_shown(outcome.handshake, credential))
 
     async def _ask(
         self, name: str, seen: Seen, known: Handshake | None, credential: ProbeCredential | None
@@ -215,6 +216,18 @@ class Prober:
 
 def _version(entry: Entry) -> str:
     return "" if entry.credential is None else entry.credential.version
+
+
+def _shown(handshake: Handshake, credential: ProbeCredential) -> Handshake:
+    """What was said to that credential, without the credential: a server may call itself by it."""
+    mask = Mask(values_of(credential))
+    return replace(
+        handshake,
+        credential=credential.version,
+        message=mask(handshake.message),
+        server_name=mask(handshake.server_name),
+        server_version=mask(handshake.server_version),
+    )
 
 
 class _Pursuit:

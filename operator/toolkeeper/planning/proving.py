@@ -48,7 +48,7 @@ def unproven(wanted: Wanted, handshake: Handshake | None) -> tuple[str, str] | N
         return wanted.missing_reason, "; ".join(wanted.missing_secrets)
     if handshake.credential != probe.version:
         return "CredentialsNotGiven", "it asks for credentials, and its probe has not been given them yet"
-    return "CredentialsRefused", f"with spec.health.credentialsRef: {handshake.message or 'refused'}"
+    return "CredentialsRefused", handshake.message or "it refuses the credential of health.credentialsRef"
 
 
 def _stood(container: Container, server: MCPServer) -> bool:

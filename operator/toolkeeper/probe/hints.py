@@ -68,10 +68,10 @@ def _host_rejected(failure: _Failure) -> Hint | None:
 
 _ASKED: Mapping[Shown, tuple[str, str]] = {
     "none": ("AuthRequired", "the server is up and asks for credentials"),
-    "shown": ("CredentialsRefused", "the server is up and refuses this credential"),
+    "shown": ("CredentialsRefused", "the server is up and refuses the credential of health.credentialsRef"),
     "unusable": (
         "CredentialsRefused",
-        "the server is up, and the credential cannot be shown to it: no header can carry its characters",
+        "the server is up; no header can carry the characters of the credential of health.credentialsRef",
     ),
 }
 
