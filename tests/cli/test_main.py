@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,26 @@ def test_a_port_that_is_none_is_wrong_usage(toolkeeper: Run, tmp_path: Path, por
 
 def test_nobody_waits_for_less_than_a_moment(toolkeeper: Run, tmp_path: Path) -> None:
     assert toolkeeper("up", str(tmp_path), "--check", "--timeout", "-1").exit_code == 2
+
+
+@pytest.mark.parametrize("leave", ["close the terminal", "close the pipe"])
+def test_up_tidies_up_when_nobody_is_there_any_more(tmp_path: Path, leave: str) -> None:
+    manifests, state = tmp_path / "manifests", tmp_path / "state"
+    manifests.mkdir()
+    command = ["up", str(manifests), "--runtime", "process", "--port", "0", "--state-dir", str(state)]
+    running = subprocess.Popen(
+        [sys.executable, "-c", "from toolkeeper.cli.main import main; main()", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    assert running.stderr is not None
+    while not running.stdout.readline().startswith("✗"):  # it is under way: it misses manifests
+        assert running.poll() is None
+    if leave == "close the terminal":
+        running.send_signal(signal.SIGHUP)
+    running.stdout.close()
+    (manifests / "more.yaml").write_text("something to tell")
+    assert running.wait(60) == 0
+    assert running.stderr.read() == ""
+    running.stderr.close()
+    assert list(state.glob("*/node")) == []

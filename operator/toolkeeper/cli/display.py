@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -18,8 +19,13 @@ _MARKS = {"ready": ("●", "green"), "busy": ("◌", "yellow"), "failed": ("✗"
 
 
 class Display(Protocol):
-    """Where progress is shown."""
+    """Where progress is shown. One whose reader went away is silent from then on."""
 
+    def when_unread(self, tell: Callable[[], None]) -> None:
+        """Have it told, from whatever thread, that nobody reads any more."""
+        ...
+
+    def hush(self) -> None: ...
     def say(self, text: str) -> None: ...
     def draw(self, lines: Sequence[Line], problems: Sequence[str]) -> None: ...
     def finish(self, servers: Sequence[MCPServer]) -> None: ...
@@ -29,20 +35,40 @@ class Display(Protocol):
     ) -> None: ...
 
 
+class _Console(Console):
+    """Rich's own exits at a closed pipe, wherever it is, and what was begun stays."""
+
+    tell: Callable[[], None] | None = None
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+        if self.tell is not None:
+            self.tell()
+
+
 def display(*, quiet: bool) -> Display:
     """The one that fits where output goes; progress of a quiet run goes to standard error."""
-    console = Console(stderr=quiet, highlight=False, soft_wrap=True)
+    console = _Console(stderr=quiet, highlight=False, soft_wrap=True)
     return _Table(console) if console.is_terminal and not quiet else _Log(console)
 
 
 class _Log:
     """A line for each change."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: _Console) -> None:
         self._console = console
         self._shown: dict[str, str] = {}
         self._problems: frozenset[str] = frozenset()
         self._finished = ""
+
+    def when_unread(self, tell: Callable[[], None]) -> None:
+        self._console.tell = tell
+
+    def hush(self) -> None:
+        self._console.quiet = True
 
     def say(self, text: str) -> None:
         self._console.print(Text(text))
@@ -79,7 +105,7 @@ class _Log:
 class _Table(_Log):
     """A table that is drawn over itself."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: _Console) -> None:
         super().__init__(console)
         self._live = Live(console=console, refresh_per_second=8)
 

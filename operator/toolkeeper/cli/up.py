@@ -86,7 +86,8 @@ def up_command(
 ) -> None:
     """Bring up the servers that the manifests in DIRECTORY declare, on this machine, and keep them so.
 
-    Until Ctrl-C, which removes them again unless --keep. Package caches and built images stay for the next time.
+    Until Ctrl-C or the end of the terminal, which removes them again unless --keep. Package caches and built images
+    stay for the next time.
     """
     try:
         place = place_of("directory", directory, state_dir=state_dir, installation=installation)
@@ -119,8 +120,20 @@ class Up:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self._stopped.set)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it to go on
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+        def unread() -> None:
+            loop.call_soon_threadsafe(self._stopped.set)
+
+        self._shown.when_unread(unread)
         async with sole(self._place):
             return await self._run(runtime, port)
+
+    def _hang_up(self) -> None:
+        """The terminal was closed: nothing can be said any more, and nothing may stay behind."""
+        self._shown.hush()
+        self._stopped.set()
 
     async def _run(self, runtime: Choice, port: int) -> bool:
         log, needs = log_of(self._options, installation=self._place.installation), await self._needs()
