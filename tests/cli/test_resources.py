@@ -185,6 +185,17 @@ def test_a_restart_changes_only_an_annotation(toolkeeper: Run, manifest: Callabl
     assert found["metadata"]["generation"] == 1
 
 
+def test_a_restart_of_what_does_not_run_is_not_called_one(
+    toolkeeper: Run, manifest: Callable[..., str]
+) -> None:
+    toolkeeper("apply", "-f", manifest())
+    assert "mcpserver/time restarts\n" in toolkeeper("restart", "time").output
+    toolkeeper("pause", "time")
+    assert "restarts once it is resumed" in toolkeeper("restart", "time").output
+    toolkeeper("stop", "time")
+    assert "is stopped: it begins anew when it is started" in toolkeeper("restart", "time").output
+
+
 def test_a_rollback_without_history_says_what_is_missing(
     toolkeeper: Run, manifest: Callable[..., str]
 ) -> None:

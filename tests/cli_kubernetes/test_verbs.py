@@ -72,6 +72,31 @@ def test_a_rollback_brings_the_whole_spec_of_then(terminal: Terminal, named: tup
     assert terminal.spec() == then
 
 
+def test_a_requested_restart_is_no_version_to_return_to(terminal: Terminal) -> None:
+    terminal.declare(server(image="time:1"))
+    then = terminal.spec()
+    records = [
+        {
+            "revision": number,
+            "hash": f"v1:sha256:{number}",
+            "outcome": "Succeeded",
+            "spec": then,
+            "image": "time:1",
+        }
+        for number in (1, 2)
+    ]
+    with terminal.cluster.client() as client:
+        client.patch(
+            f"{documents.path(TIME)}/status",
+            content=json.dumps({"status": {"history": records, "wantedHash": "v1:sha256:2"}}),
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+    refused = terminal("rollback", "time")
+    assert refused.exit_code == 1
+    assert "no earlier version than what is declared ever worked" in refused.output
+    assert "returns to revision 1 (time:1)" in terminal.said("rollback", "time", "--to", "1")
+
+
 @pytest.mark.kubernetes
 @pytest.mark.parametrize("cluster", ["real_cluster"], indirect=True)  # a fake keeps no owners
 def test_the_fields_belong_to_the_person_and_not_to_the_operator(terminal: Terminal) -> None:

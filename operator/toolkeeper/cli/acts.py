@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from toolkeeper.cli.opening import namespace_option, run, store_options
 from toolkeeper.cli.output import output_option, write_document
@@ -20,7 +21,7 @@ from toolkeeper.cli.selecting import missing, one
 from toolkeeper.clock import SystemClock
 from toolkeeper.errors import Invalid, NotFound
 from toolkeeper.reconcile.ports import Resource
-from toolkeeper.resources.mcpserver import MCPServer
+from toolkeeper.resources.mcpserver import MCPServer, MCPServerSpec, RolloutRecord
 from toolkeeper.resources.meta import Key
 from toolkeeper.stores.directory import DirectoryStore
 from toolkeeper.stores.kubernetes.owners import managed_by
@@ -39,7 +40,12 @@ def _verb(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], 
 
 
 async def _act(
-    place: Place, key: Key, verb: str, value: Callable[[Resource], str], done: str, output: str
+    place: Place,
+    key: Key,
+    verb: str,
+    value: Callable[[Resource], str],
+    done: str | Callable[[Resource], str],
+    output: str,
 ) -> None:
     async with opened(place, scope=Scope((key.namespace,), (key.kind,))) as store:
         try:
@@ -51,7 +57,7 @@ async def _act(
     if output != "table":
         write_document(after.model_dump(mode="json", by_alias=True, exclude_none=True), output)
         return
-    click.echo(f"{key.kind.lower()}/{key.name} {done}{note}")
+    click.echo(f"{key.kind.lower()}/{key.name} {done if isinstance(done, str) else done(current)}{note}")
 
 
 async def _note(kept: Kept | None, after: Resource, verb: str) -> str:
@@ -82,7 +88,15 @@ def stop_command(what: tuple[str, ...], namespace: str, output: str, place: Plac
 )
 def restart_command(what: tuple[str, ...], namespace: str, output: str, place: Place) -> None:
     now = SystemClock().now().isoformat()
-    run(_act(place, one(what, namespace), "restart", lambda _: now, "restarts", output))
+    run(_act(place, one(what, namespace), "restart", lambda _: now, _restarts, output))
+
+
+def _restarts(resource: Resource) -> str:
+    if not isinstance(resource, MCPServer):
+        return "restarts"
+    if not resource.spec.running:
+        return "is stopped: it begins anew when it is started"
+    return "restarts once it is resumed" if resource.spec.paused else "restarts"
 
 
 @_verb("pause", "Observe a resource without acting on it.", "toolkeeper pause server time")
@@ -100,9 +114,13 @@ def resume_command(what: tuple[str, ...], namespace: str, output: str, place: Pl
 )
 def _rollback(what: tuple[str, ...], namespace: str, output: str, place: Place, revision: int | None) -> None:
     def earlier(resource: Resource) -> str:
-        return json.dumps(_earlier(resource, revision))
+        return json.dumps(_earlier(resource, revision).spec)
 
-    run(_act(place, one(what, namespace), "rollback", earlier, "returns to an earlier version", output))
+    def done(resource: Resource) -> str:
+        record = _earlier(resource, revision)
+        return f"returns to revision {record.revision}" + (f" ({record.image})" if record.image else "")
+
+    run(_act(place, one(what, namespace), "rollback", earlier, done, output))
 
 
 rollback_command = _verb(
@@ -112,27 +130,37 @@ rollback_command = _verb(
 )(_rollback)
 
 
-def _earlier(resource: Resource, revision: int | None) -> dict[str, object]:
+def _earlier(resource: Resource, revision: int | None) -> RolloutRecord:
     if not isinstance(resource, MCPServer):
         raise Invalid("only servers have a history")
     history = resource.status.history
-    if revision is not None:
-        kept = {each.revision: each.spec for each in history}
-        if revision not in kept:
-            there = ", ".join(map(str, kept)) or "none"
+    if revision is None:
+        others = (each for each in reversed(history) if not _is_declared(each, resource))
+        record = next((each for each in others if each.outcome == "Succeeded"), None)
+        if record is None:
+            raise Invalid("no earlier version than what is declared ever worked; name one with --to")
+    else:
+        record = next((each for each in history if each.revision == revision), None)
+        if record is None:
+            there = ", ".join(str(each.revision) for each in history) or "none"
             raise Invalid(
                 f"revision {revision} is not in the history (it has {there}); `describe` lists them"
             )
-        return _kept(revision, kept[revision])
-    worked = [
-        each for each in history if each.outcome == "Succeeded" and each.hash != resource.status.wanted_hash
-    ]
-    if not worked:
-        raise Invalid("no earlier version of this server ever worked; name one with --to")
-    return _kept(worked[-1].revision, worked[-1].spec)
+    if not record.spec:
+        raise Invalid(
+            f"the spec of revision {record.revision} was too large to be kept: declare it again yourself"
+        )
+    return record
 
 
-def _kept(revision: int, spec: dict[str, object]) -> dict[str, object]:
-    if not spec:
-        raise Invalid(f"the spec of revision {revision} was too large to be kept: declare it again yourself")
-    return spec
+def _is_declared(record: RolloutRecord, server: MCPServer) -> bool:
+    """Whether it is what is wanted already: restarts and rotated secrets are revisions of the same spec."""
+    if record.hash == server.status.wanted_hash:
+        return True
+    try:
+        spec = MCPServerSpec.model_validate(record.spec)
+    except ValidationError:
+        return False  # of another version of Toolkeeper, or too large to be kept
+    return (
+        spec.model_copy(update={"running": server.spec.running, "paused": server.spec.paused}) == server.spec
+    )
