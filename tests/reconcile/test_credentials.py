@@ -133,26 +133,67 @@ async def test_a_toolbox_that_knows_no_credentials_is_given_none() -> None:
         assert await rig.is_ready()
 
 
-@in_virtual_time
-async def test_what_a_toolbox_does_not_take_is_said_and_tried_again() -> None:
-    class Picky(FakeToolbox):
-        picky = True
+class Picky(FakeToolbox):
+    """Takes no credential, but for a while."""
 
-        async def give_credential(self, *args: Any, **options: Any) -> None:
-            if self.picky:
-                raise Refused("value: too long", reason="Invalid")
-            await super().give_credential(*args, **options)
+    picky = True
 
-    rig = Rig(IMAGES)
-    box = rig.box = rig.boxes["http://127.0.0.1:30000"] = Picky(images=IMAGES)
+    async def give_credential(self, *args: Any, **options: Any) -> None:
+        if self.picky:
+            raise Refused("value: too long", reason="Invalid")
+        await super().give_credential(*args, **options)
+
+
+def with_picky() -> tuple[Rig, Picky]:
+    rig, box = Rig(IMAGES), Picky(images=IMAGES)
+    rig.box = rig.boxes["http://127.0.0.1:30000"] = box
     rig.store.put_secret("default", "creds", {"token": "sesame"})
+    return rig, box
+
+
+@in_virtual_time
+async def test_what_a_toolbox_does_not_take_is_said_and_tried_again_now_and_then() -> None:
+    rig, box = with_picky()
     async with rig.running(guarded()):
-        await asyncio.sleep(600)
+        await asyncio.sleep(1200)
         assert await reason(rig, "Ready") == "CredentialsNotGiven"
+        assert "value: too long" in (await rig.condition("Ready")).message
         assert len(rig.done("restart", "remove")) == 0
+        assert len(rig.done("give-credential")) <= 6
         box.picky = False
+        await asyncio.sleep(600)
+        assert await rig.is_ready()
+
+
+@in_virtual_time
+async def test_a_rotated_credential_that_a_toolbox_does_not_take_ends_readiness_once_the_old_one_does() -> (
+    None
+):
+    rig, box = with_picky()
+    box.picky = False
+    async with rig.running(guarded()):
+        box.picky = True
+        rig.store.put_secret("default", "creds", {"token": "longer"})
         await asyncio.sleep(120)
         assert await rig.is_ready()
+        box.restart_agent()
+        await asyncio.sleep(600)
+        assert "value: too long" in (await rig.condition("Ready")).message
+
+
+@in_virtual_time
+async def test_a_server_that_was_ready_without_a_credential_stays_so_while_one_is_on_its_way() -> None:
+    rig = Rig(IMAGES)
+    rig.store.put_secret("default", "creds", {"token": "sesame"})
+    async with rig.running(make_server()):
+        told = len(rig.store.events)
+        await edit(rig, **PROBED)
+        await asyncio.sleep(30)
+        assert await reason(rig, "Reachable") == "Reachable"
+        assert [each.reason for each in rig.store.events[told:]] == []
+        rig.store.put_secret("default", "creds", {"token": "wrong"})
+        await asyncio.sleep(30)
+        assert await reason(rig, "Ready") == "CredentialsRefused"
 
 
 @in_virtual_time

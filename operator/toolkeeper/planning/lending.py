@@ -46,7 +46,7 @@ def _settle(s: Situation, container: Container) -> Iterator[Step]:
 
 def _give(s: Situation, container: str, container_id: str, because: str) -> Iterator[Step]:
     probe = s.wanted.probe
-    if probe is not None and probe.version:
+    if probe is not None and probe.version and s.wanted.probe_not_taken is None:
         yield Step(
             verb="give-credential",
             server=s.wanted.server.key,

@@ -30,30 +30,36 @@ def believed(container: Container, wanted: Wanted, elapsed: float) -> Container:
     handshake, probe, server = container.handshake, wanted.probe, wanted.server
     if probe is None or handshake is None or handshake.reason not in ASKS:
         return container
-    if probe.version in ("", handshake.credential):
+    if probe.version in ("", handshake.credential) or wanted.probe_not_taken is not None:
         return container
-    if _stood(container, server):
+    if stood(container, server):
         return replace(container, handshake=_said_before(server))
     if container.age + elapsed >= server.spec.health.startup_seconds:
         return container
     return replace(container, handshake=None)
 
 
-def unproven(wanted: Wanted, handshake: Handshake | None) -> tuple[str, str] | None:
+def unproven(wanted: Wanted, container: Container | None) -> tuple[str, str] | None:
     """(reason, message) of a server that answers and does not prove what its spec asks for; None if it does."""
-    probe = wanted.probe
+    probe, handshake = wanted.probe, container.handshake if container is not None else None
     if probe is None or handshake is None or handshake.reason not in ASKS:
         return None
     if not probe.version:
         return wanted.missing_reason, "; ".join(wanted.missing_secrets)
-    if handshake.credential != probe.version:
-        return "CredentialsNotGiven", "it asks for credentials, and its probe has not been given them yet"
-    return "CredentialsRefused", handshake.message or "it refuses the credential of health.credentialsRef"
+    if handshake.credential == probe.version:
+        return "CredentialsRefused", handshake.message or "it refuses the credential of health.credentialsRef"
+    if wanted.probe_not_taken is not None:
+        return "CredentialsNotGiven", f"the toolbox does not take them: {wanted.probe_not_taken[1]}"
+    if stood(container, wanted.server):
+        return None
+    return "CredentialsNotGiven", "it asks for credentials, and its probe has not been given them yet"
 
 
-def _stood(container: Container, server: MCPServer) -> bool:
+def stood(container: Container | None, server: MCPServer) -> bool:
+    """Whether status says of this very container that it is ready."""
     status = server.status
-    return container.container_id == status.container_id != "" and is_true(status.conditions, "Ready")
+    here = container is not None and container.container_id == status.container_id != ""
+    return here and is_true(status.conditions, "Ready")
 
 
 def _said_before(server: MCPServer) -> Handshake:

@@ -11,9 +11,8 @@ from toolkeeper.planning.lifecycle import ALIVE, CRASH_LOOP, Stage, stage
 from toolkeeper.planning.naming import container_name
 from toolkeeper.planning.observed import Container
 from toolkeeper.planning.plan import Step, Verb
-from toolkeeper.planning.proving import believed, unproven
+from toolkeeper.planning.proving import believed, stood, unproven
 from toolkeeper.planning.world import Policy, Wanted
-from toolkeeper.resources.conditions import is_true
 from toolkeeper.resources.mcpserver import MCPServer, MCPServerSpec, RolloutRecord, ServerMemory
 from toolkeeper.resources.toolbox import Toolbox
 
@@ -108,7 +107,7 @@ class Situation:
     @property
     def unproven(self) -> tuple[str, str] | None:
         """(reason, message) if the wanted one answers, and not with what its spec wants it to prove."""
-        return unproven(self.wanted, self.match.handshake) if self.match is not None else None
+        return unproven(self.wanted, self.match)
 
     @property
     def proven(self) -> bool:
@@ -240,15 +239,10 @@ def _stage(container: Container | None, server: MCPServer, elapsed: float) -> St
     if gone and ends_for_good(server.spec, container):
         # It had done its work before its files went with a reboot, and is not wanted again.
         return Stage.EXITED
-    status = server.status
-    stood = (
-        container.handshake is None
-        and container.container_id != ""
-        and container.container_id == status.container_id
-        and is_true(status.conditions, "Ready")
+    lived_down = _lived_down(container, server.status.memory)
+    return stage(
+        container, server.spec.health, elapsed, stood=stood(container, server), lived_down=lived_down
     )
-    lived_down = _lived_down(container, status.memory)
-    return stage(container, server.spec.health, elapsed, stood=stood, lived_down=lived_down)
 
 
 def ends_for_good(spec: MCPServerSpec, container: Container) -> bool:

@@ -53,6 +53,8 @@ class Wanted:
     probe: SecretUse | None = None
     """The credential that its probes show; its version is empty while it cannot be had. None: none is wanted, or the
     host does not know of such."""
+    probe_not_taken: tuple[str, str] | None = None
+    """(reason, message) of a host that refused that version of it."""
     assigned: bool = True
     """False: it belongs to another toolbox now; what is here retires when `ready_elsewhere`."""
     ready_elsewhere: bool = False

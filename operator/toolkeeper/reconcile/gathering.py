@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from toolkeeper.clock import Clock
 from toolkeeper.planning.desired import Rendered, probe_use, secret_uses
@@ -76,17 +76,18 @@ class Gathering:
             except Exception as error:  # noqa: BLE001 - one broken resource must not stop the others
                 broken.append((server.key, error))
                 continue
-            servers.append(
-                wanted(
-                    server,
-                    rendered,
-                    versions,
-                    toolbox=toolbox.key,
-                    homes=self.homes,
-                    refused=home.refused(server.key, rendered.hash, self.clock.monotonic()),
-                    probe=probe_use(server.spec) if probes else None,
-                )
+            probe, now = _probe(server, versions) if probes else None, self.clock.monotonic()
+            seen = wanted(
+                server,
+                rendered,
+                versions,
+                toolbox=toolbox.key,
+                homes=self.homes,
+                refused=home.refused(server.key, "create", rendered.hash, now),
+                probe=probe,
             )
+            refused = probe and home.refused(server.key, "give-credential", probe.version, now)
+            servers.append(replace(seen, probe_not_taken=refused) if refused else seen)
         world = World(
             toolbox=toolbox,
             servers=tuple(servers),
@@ -144,6 +145,11 @@ def _is_let_go(server: MCPServer) -> bool:
     return server.metadata.deletion_timestamp is not None and not server.metadata.held
 
 
+def _probe(server: MCPServer, versions: Versions) -> SecretUse | None:
+    use = probe_use(server.spec)
+    return None if use is None else SecretUse(*use, versions.digests.get("/".join(use), ""))
+
+
 def wanted(
     server: MCPServer,
     rendered: Rendered,
@@ -152,15 +158,14 @@ def wanted(
     toolbox: Key,
     homes: Homes,
     refused: tuple[str, str] | None = None,
-    probe: Use | None = None,
+    probe: SecretUse | None = None,
 ) -> Wanted:
     """The server as this toolbox should see it."""
     placement = homes.placement(server.key)
     home = None if placement is None else placement.toolbox
-    shown = None if probe is None else SecretUse(*probe, versions.digests.get("/".join(probe), ""))
     missing = list(rendered.missing_secrets)
-    if shown is not None and not shown.version:
-        missing.append(f"{shown.name}/{shown.key}")
+    if probe is not None and not probe.version:
+        missing.append(f"{probe.name}/{probe.key}")
     problems = {each: versions.problems.get(each, UNREAD) for each in missing}
     moved = home is not None and home != toolbox
     twin = home is not None and moved and homes.is_twin(home)
@@ -173,7 +178,7 @@ def wanted(
         missing_secrets=tuple(f"{name}: {problem.message}" for name, problem in problems.items()),
         missing_reason=next((problem.reason for problem in problems.values()), "SecretMissing"),
         refused=rendered.refused or refused,
-        probe=shown,
+        probe=probe,
         assigned=home == toolbox,
         ready_elsewhere=home is not None
         and moved

@@ -10,6 +10,7 @@ from random import Random
 from toolkeeper.clock import Clock
 from toolkeeper.planning.observed import Observation, Snapshot, Unreachable
 from toolkeeper.planning.placement import Placement
+from toolkeeper.planning.plan import Verb
 from toolkeeper.planning.world import Policy
 from toolkeeper.reconcile.backoff import Backoff
 from toolkeeper.reconcile.inventory import Difference, Inventory
@@ -38,8 +39,8 @@ class Home:
     """Where and how it is reached; a change of it means another host."""
     task: asyncio.Task[None] | None = None
     orphans: Mapping[str, float] = field(default_factory=dict)
-    refusals: dict[Key, tuple[str, str, str, float]] = field(default_factory=dict)
-    """Server → (hash, reason, message, until): what it would not accept."""
+    refusals: dict[tuple[Key, Verb], tuple[str, str, str, float]] = field(default_factory=dict)
+    """Server and verb → (hash or version, reason, message, until): what it would not accept."""
     unsaid: dict[Key, float] = field(default_factory=dict)
     """Server (or the toolbox) whose status tells less than is known, for it is only progress → until when."""
     residents: frozenset[Key] = frozenset()
@@ -47,14 +48,14 @@ class Home:
     facts: tuple[object, ...] = ()
     """What placement depends on."""
 
-    def refused(self, server: Key, spec_hash: str, now: float) -> tuple[str, str] | None:
-        """Why the toolbox did not accept this version of it (reason, message), as long as that is believed."""
-        known = self.refusals.get(server)
+    def refused(self, server: Key, verb: Verb, version: str, now: float) -> tuple[str, str] | None:
+        """Why the toolbox did not accept this version for it (reason, message), as long as that is believed."""
+        known = self.refusals.get((server, verb))
         if known is None:
             return None
-        refused_hash, reason, message, until = known
-        if refused_hash != spec_hash or now >= until:
-            del self.refusals[server]
+        refused_version, reason, message, until = known
+        if refused_version != version or now >= until:
+            del self.refusals[server, verb]
             return None
         return reason, message
 

@@ -30,7 +30,7 @@ from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
 
 REFUSAL_SECONDS = 300.0
-"""How long a toolbox's refusal of a container is believed before it is asked again."""
+"""How long a toolbox's refusal of a container or a credential is believed before it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +180,11 @@ class ToolboxPass:
     def _conclude(self, toolbox: Key, home: Home, outcome: Outcome, notes: Notes) -> None:
         step = outcome.step
         self.recorder.acted(toolbox, outcome)
-        if outcome.result == "refused" and step.verb == "create":
+        refused = step.hash if step.secret is None else step.secret.version
+        if outcome.result == "refused" and refused:
             until = self.clock.monotonic() + REFUSAL_SECONDS
-            home.refusals[step.server] = (step.hash, outcome.reason, outcome.message, until)
+            known = (refused, outcome.reason, outcome.message, until)
+            home.refusals[step.server, step.verb] = known
         elif outcome.result in {"refused", "unreachable"}:
             notes.again = True
         elif outcome.result == "conflict" and step.verb in {"create", "give-credential"}:
