@@ -111,8 +111,8 @@ class Up:
         self._place, self._options, self._shown = place, options, shown
         self._patience, self._keep = patience, keep
         self._stopped = asyncio.Event()
-        self.left: tuple[str, ...] = ()
-        """What could not be removed at the end."""
+        self.left = ""
+        """What could not be removed at the end, and why."""
         self.servers: tuple[MCPServer, ...] = ()
 
     async def run(self, runtime: Choice, port: int) -> bool:
@@ -235,9 +235,9 @@ class Up:
         try:
             await runtime.leave(self._place.installation)
         except ToolkeeperError as exc:
-            self.left = self.left or (str(exc),)
+            self.left = self.left or str(exc)
         if self.left:
-            self._shown.say(f"still there: {', '.join(self.left)}")
+            self._shown.say(f"still there: {self.left}")
         elif retained:
             self._shown.say(f"gone; kept volumes (reclaim: Retain): {', '.join(sorted(retained))}")
         else:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from toolkeeper.errors import ToolkeeperError
+from toolkeeper.errors import ToolkeeperError, Unreachable
 from toolkeeper.planning.observed import Handshake
 
 _SCHEMA = """
@@ -40,6 +41,7 @@ class Notebook:
 
     def __init__(self, path: Path | str) -> None:
         """Open or create. Raises ToolkeeperError when it is no notebook of ours or cannot be written."""
+        self._path = path
         try:
             if path != ":memory:":
                 # Created by us first: SQLite would make it readable for others, and its journal inherits the mode.
@@ -59,10 +61,17 @@ class Notebook:
         return dict(self._db.execute("SELECT installation, epoch FROM epochs"))
 
     def keep_epoch(self, installation: str, epoch: int) -> None:
-        """On disk when this returns, unlike a page: a lost one is asked for again, a lost epoch lets two lead."""
+        """On disk when this returns, unlike a page: a lost one is asked for again, a lost epoch lets two lead.
+
+        Raises Unreachable when it cannot be written.
+        """
         self._db.execute("PRAGMA synchronous=FULL")
         try:
             self._db.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?)", (installation, epoch))
+        except sqlite3.Error as exc:
+            raise Unreachable(
+                f"{self._path} on the toolbox cannot be written ({exc}): check that disk's space and permissions"
+            ) from exc
         finally:
             self._db.execute("PRAGMA synchronous=NORMAL")
 
@@ -79,11 +88,13 @@ class Notebook:
         return pages
 
     def keep_page(self, container: str, page: Page) -> None:
-        """Remember the handshake of a run."""
+        """Remember the handshake of a run, if the disk lets us: whoever lacks it asks the server again."""
         handshake = _HANDSHAKE.dump_json(page.handshake).decode()
         row = (container, page.run_id, handshake, json.dumps(page.definitions))
-        self._db.execute("INSERT OR REPLACE INTO handshakes VALUES (?, ?, ?, ?)", row)
+        with suppress(sqlite3.Error):
+            self._db.execute("INSERT OR REPLACE INTO handshakes VALUES (?, ?, ?, ?)", row)
 
     def forget(self, container: str) -> None:
-        """The container is gone."""
-        self._db.execute("DELETE FROM handshakes WHERE container = ?", (container,))
+        """The container is gone. A page that the disk keeps is of a run that never comes again."""
+        with suppress(sqlite3.Error):
+            self._db.execute("DELETE FROM handshakes WHERE container = ?", (container,))

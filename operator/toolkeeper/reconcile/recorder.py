@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from toolkeeper.clock import Clock
-from toolkeeper.errors import ToolkeeperError
+from toolkeeper.errors import ToolkeeperError, Unreachable
 from toolkeeper.planning.naming import installation_of
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.planning.world import Decision, World
@@ -111,7 +111,9 @@ class Recorder:
         outcome = "written" if error is None else type(error).__name__.lower()
         self._metrics.status_writes.labels(resource.kind, outcome).inc()
         if error is not None:
-            self._log.info("status not written", **_names(resource.key), outcome=outcome, error=str(error))
+            # A conflict is everyday: somebody else wrote. A store that does not answer is not.
+            say = self._log.warning if isinstance(error, Unreachable) else self._log.info
+            say("status not written", **_names(resource.key), outcome=outcome, error=str(error))
         elif isinstance(resource, MCPServer):
             self._ready(resource)
             if isinstance(before, MCPServer):

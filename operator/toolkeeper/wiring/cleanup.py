@@ -13,21 +13,24 @@ from toolkeeper.wiring.places import Place
 PATIENCE_SECONDS = 60.0
 
 
-async def remove_all(
-    client: ToolboxClient, installation: str, *, keep_volumes: frozenset[str]
-) -> tuple[str, ...]:
-    """Remove every container of the installation, and its volumes but those. Returns what is still there in the end."""
+async def remove_all(client: ToolboxClient, installation: str, *, keep_volumes: frozenset[str]) -> str:
+    """Remove every container of the installation, and its volumes but those.
+
+    Returns what is still there in the end, and why; empty when nothing is.
+    """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await _remove_all(client, installation, keep_volumes)
-    except (TimeoutError, ToolkeeperError):
-        snapshot = await client.state(installation)
-        return tuple(each.name for each in snapshot.containers)
+            await _remove_all(client, installation, keep_volumes)
+            return ""
+    except TimeoutError:
+        why = f"not gone after {PATIENCE_SECONDS:g} s"
+    except ToolkeeperError as error:
+        why = str(error)
+    names = ", ".join(each.name for each in (await client.state(installation)).containers)
+    return f"{names}: {why}" if names else ""
 
 
-async def _remove_all(
-    client: ToolboxClient, installation: str, keep_volumes: frozenset[str]
-) -> tuple[str, ...]:
+async def _remove_all(client: ToolboxClient, installation: str, keep_volumes: frozenset[str]) -> None:
     snapshot = await client.state(installation)
     claim = await client.claim(installation, snapshot.epoch)
     asked: set[str] = set()
@@ -42,7 +45,6 @@ async def _remove_all(
         snapshot = await client.state(installation, since=snapshot.revision, wait=1.0)
     for volume in removable(snapshot, keep_volumes):
         await client.remove_volume(claim, volume)
-    return ()
 
 
 def removable(snapshot: Snapshot, keep: frozenset[str]) -> tuple[str, ...]:
