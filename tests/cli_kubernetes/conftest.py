@@ -78,15 +78,6 @@ class Terminal:
             body = {"metadata": {"name": "toolkeeper"}, "data": {"installation": installation}}
             assert client.post("/api/v1/namespaces/default/configmaps", json=body).is_success
 
-    def let_go(self, name: str = "time") -> None:
-        """Take the operator's finalizer off that server."""
-        with self.cluster.client() as client:
-            client.patch(
-                documents.path(Key("MCPServer", "default", name)),
-                content=json.dumps({"metadata": {"finalizers": None}}),
-                headers={"Content-Type": "application/merge-patch+json"},
-            )
-
     def spec(self, name: str = "time") -> Json:
         """Of that server, as it is stored."""
         with self.cluster.client() as client:
@@ -131,7 +122,14 @@ def _wipe(cluster: Cluster) -> None:
     with cluster.client() as client:
         for kind in documents.PLURALS:
             for each in client.get(documents.collection(kind, None)).json()["items"]:
-                client.delete(documents.path(documents.key_of(kind, each)))
+                where = documents.path(documents.key_of(kind, each))
+                if each["metadata"].get("finalizers"):  # the operator that would take it off runs no more
+                    client.patch(
+                        where,
+                        content=json.dumps({"metadata": {"finalizers": None}}),
+                        headers={"Content-Type": "application/merge-patch+json"},
+                    )
+                client.delete(where)
         client.delete("/api/v1/namespaces/default/configmaps/toolkeeper")
         client.delete("/api/v1/namespaces/default/secrets")
         client.delete("/apis/events.k8s.io/v1/namespaces/default/events")

@@ -73,7 +73,6 @@ def operated(terminal: Terminal, endpoint: str, tmp_path: Path) -> Iterator[Term
         finally:
             operator.terminate()
             operator.wait(timeout=30)
-            terminal.let_go()
 
 
 def _until_ready(terminal: Terminal, log: Path) -> None:
