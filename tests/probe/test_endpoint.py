@@ -157,6 +157,7 @@ async def test_a_bad_server_is_a_reason_and_never_an_exception(
     [
         always(401, www_authenticate=CHALLENGE),
         always(401, b'{"error": "invalid_token"}', content_type="application/json"),
+        always(401, b"Unauthorized", content_type="text/plain", www_authenticate='Basic realm="mcp"'),
         always(
             403,
             b'{"error": "insufficient_scope"}',
@@ -248,8 +249,17 @@ async def test_a_credential_is_a_bearer_token_unless_it_names_its_scheme(
     assert (handshake.reason, handshake.tools) == ("Reachable", ("echo",))
 
 
-async def test_a_refused_credential_is_no_dead_server(client: httpx2.AsyncClient) -> None:
-    handshake = (await probe(guarded("Bearer other"), client, credential="s3cret")).handshake
+@pytest.mark.parametrize(
+    "answer",
+    [
+        guarded("Bearer other"),
+        always(401, b"Unauthorized", content_type="text/plain"),
+        always(401, www_authenticate='Basic realm="mcp"'),
+    ],
+    ids=["bearer", "a bare 401", "basic"],
+)
+async def test_a_refused_credential_is_no_dead_server(answer: Answer, client: httpx2.AsyncClient) -> None:
+    handshake = (await probe(answer, client, credential="s3cret")).handshake
     assert (handshake.ok, handshake.reason, handshake.tools) == (True, "CredentialsRefused", ())
     assert "s3cret" not in handshake.message
 

@@ -33,7 +33,7 @@ be created, with `error_reason` saying why (there is no container then, or only 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """The last MCP probe of a container. `ok` covers an answer of MCP shape that asks for (other) credentials."""
+    """The last MCP probe of a container. `ok` covers an answer that asks for (other) credentials."""
 
     ok: bool
     reason: Short

@@ -181,7 +181,7 @@ def _answer(response: httpx2.Response, content: bytes) -> Answer:
         status=response.status_code,
         content_type=response.headers.get("content-type", "").partition(";")[0].strip().lower()[:64],
         path=response.request.url.path[:128],
-        bearer_challenge="bearer" in response.headers.get("www-authenticate", "").lower(),
+        challenged=bool(response.headers.get("www-authenticate", "").strip()),
         rpc_error=_is_rpc_error(content),
         names_host=bool(_NAMES_HOST.search(content)),
         location=str(location.copy_with(userinfo=b"", query=None, fragment=None)) if location else "",

@@ -57,7 +57,8 @@ class Answer:
     status: int
     content_type: str = ""
     path: str = ""
-    bearer_challenge: bool = False
+    challenged: bool = False
+    """It names a scheme by which to show a credential."""
     rpc_error: bool = False
     """The body is a JSON-RPC error: whoever answered speaks it."""
     names_host: bool = False

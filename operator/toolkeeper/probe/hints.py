@@ -77,10 +77,13 @@ _ASKED: Mapping[Shown, tuple[str, str]] = {
 
 
 def _auth_required(failure: _Failure) -> Hint | None:
-    answer = failure.last
-    if answer is None or answer.status not in (401, 403) or not (answer.bearer_challenge or _is_json(answer)):
+    answer, credential = failure.last, failure.evidence.credential
+    if answer is None or answer.status not in (401, 403):
         return None
-    reason, told = _ASKED[failure.evidence.credential]
+    # Where a credential is shown, somebody knows that the server asks for one: then its 401 alone says enough.
+    if not (answer.challenged or _is_json(answer) or (answer.status == 401 and credential != "none")):
+        return None
+    reason, told = _ASKED[credential]
     return Hint(reason, f"HTTP {answer.status}: {told}")
 
 

@@ -84,7 +84,7 @@ _TRANSIENT: Final = {
     "Conflict": _NOTHING,
     "ContainerLost": "Find out who removed it on the toolbox; it is made again.",
     "CreateFailed": "Read the message of the container runtime; the create is tried again.",
-    "CredentialsNotGiven": "Put a credential into the Secret that the toolbox takes, if the message says why not; it is tried again.",
+    "CredentialsNotGiven": "If the message says why, put another one into the Secret; it is tried again.",
     "Dead": "Check the container runtime's log on the toolbox; the container is made again.",
     "DriftDetected": "Find out who edits the container on the toolbox; it is made anew.",
     "Drifted": "Find out who edits the container on the toolbox; it is made anew.",
