@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from toolkeeper.errors import Fenced, Refused, Unreachable
+from toolkeeper.node.ledger import MOST_SHOWN
 from toolkeeper.planning.instance import EnvEntry, Instance, SecretUse
 from toolkeeper.planning.observed import Container, Snapshot
-from toolkeeper.reconcile.ports import Claim
+from toolkeeper.reconcile.ports import Claim, ProbeCredential
 from toolkeeper.testing.fake_runtime import FakeRuntime
 from toolkeeper.testing.nodes import INSTALLATION, Stand, container_of, request_of, standing
 
@@ -235,6 +236,23 @@ async def test_secret_values_are_masked_wherever_the_host_speaks() -> None:
         assert exited.last_log == ("cannot log in with ••••",)
         lines = [line async for line in stand.client.logs(TIME, tail=10, follow=False)]
         assert lines == ["connecting with ••••", "pw=abc"]
+
+
+async def test_of_the_credentials_of_its_probes_the_latest_are_masked() -> None:
+    tokens = [f"token-{number:02}" for number in range(MOST_SHOWN + 1)]
+    runtime = FakeRuntime(lines=tuple(tokens))
+    instance = Instance(1, "stdio", image="tiny", env=(EnvEntry("T", secret=SecretUse("t", "t", "1")),))
+    request = request_of("time", instance, secrets={"t/t": tokens[0]})
+    async with standing(runtime) as stand:
+        claim = await stand.client.claim(INSTALLATION, 0)
+        await stand.client.create(claim, TIME, request)
+        await stand.until(runs)
+        for version, token in enumerate((*tokens, tokens[1], "another")):
+            credential = ProbeCredential(f"v{version}", token)
+            await stand.client.give_credential(claim, TIME, credential, container_id="")
+        lines = [line async for line in stand.client.logs(TIME, tail=100, follow=False)]
+    # The first is known to the server itself, the second was shown again.
+    assert [line for line in lines if line in tokens] == [tokens[2]]
 
 
 async def test_epochs_outlive_the_agent(tmp_path: Path) -> None:

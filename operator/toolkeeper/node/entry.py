@@ -87,7 +87,12 @@ class Entry:
     """The last successful handshake of the current run, with its definitions."""
     credential: ProbeCredential | None = None
     """What probes of this very container show. Never leaves the memory of this process."""
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    """Values that its container knows."""
+    shown: tuple[str, ...] = field(default=(), repr=False)
+    """Values that its probes show and showed before, the latest first."""
     mask: Mask = field(default_factory=Mask)
+    """Of both."""
     view: Container | None = None
     """What `state` shows, but for the age."""
     pieces: tuple[bytes, bytes] | None = None

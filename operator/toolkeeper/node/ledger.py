@@ -14,12 +14,15 @@ from toolkeeper.clock import Clock
 from toolkeeper.node.encoding import around_age, around_containers, joined
 from toolkeeper.node.entry import Entry, Failure, Probed, Work, compose, is_coming, presses, run_of, values_of
 from toolkeeper.node.features import PROBE_CREDENTIALS
+from toolkeeper.node.masking import Mask
 from toolkeeper.node.notebook import Notebook, Page
 from toolkeeper.node.revisions import Revisions
 from toolkeeper.node.runtime import Capacity, Seen, Sight
 from toolkeeper.planning.observed import Container, Snapshot
 from toolkeeper.reconcile.ports import ProbeCredential
 
+MOST_SHOWN = 16
+"""Values of former credentials that are still masked: a token may be rotated every few minutes, for years."""
 Listener = Callable[[Entry], None]
 """Told after every change of an entry, also of its disappearance (`view` is None then)."""
 
@@ -140,7 +143,7 @@ class Ledger:
             entry.credential = None  # it was for the one before, whoever made this one
         if seen is not None:
             self._date(entry, seen, before)
-            entry.mask = entry.mask.with_values(seen.secrets)
+            _hide(entry, secrets=seen.secrets)
             self._adopt_page(entry, seen.container)
             if seen.container.state == "running" and entry.work is None:
                 entry.failure = None
@@ -157,7 +160,7 @@ class Ledger:
     def work_begins(self, name: str, work: Work, *, secrets: Iterable[str] = ()) -> None:
         """Work on a container was taken on."""
         entry = self._entries.get(name) or self._new(name, work.sketch.installation)
-        entry.mask = entry.mask.with_values(secrets)
+        _hide(entry, secrets=secrets)
         entry.work, entry.failure = work, None
         self._refresh(entry)
 
@@ -194,7 +197,7 @@ class Ledger:
         """What probes of that container show from now on; what it answered to another one stays until they ask."""
         if credential != entry.credential:
             if credential is not None:
-                entry.mask = entry.mask.with_values(values_of(credential))
+                _hide(entry, shown=values_of(credential))
             entry.credential = credential
             self._refresh(entry)
 
@@ -273,6 +276,15 @@ class Ledger:
         if theirs:  # names of installations come from outside; only those that exist are worth remembering
             self._heads[installation] = (key, head)
         return head
+
+
+def _hide(entry: Entry, *, secrets: Iterable[str] = (), shown: Iterable[str] = ()) -> None:
+    """Mask these values from now on."""
+    entry.secrets = entry.secrets.union(secrets)
+    entry.shown = tuple(dict.fromkeys((*shown, *entry.shown)))[:MOST_SHOWN]
+    values = entry.secrets.union(entry.shown)
+    if values != entry.mask.values:
+        entry.mask = Mask(values)
 
 
 def _is_another(seen: Seen, before: Seen) -> bool:

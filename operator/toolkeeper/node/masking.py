@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Self
 
 SHORTEST = 4
 """Characters; a shorter value would mask half of the alphabet, and its place would tell it anyway."""
@@ -23,8 +22,3 @@ class Mask:
 
     def __call__(self, text: str) -> str:
         return self._pattern.sub(MASK, text) if self._pattern else text
-
-    def with_values(self, values: Iterable[str]) -> Self:
-        """The same and these; itself when it knows them all."""
-        more = frozenset(values)
-        return self if more <= self.values else type(self)(self.values | more)
