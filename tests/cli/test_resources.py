@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 import yaml
 
 from cli.conftest import SERVER, Run
+from toolkeeper.cli.opening import warn_of_age
+from toolkeeper.resources.mcpserver import MCPServerStatus
+from toolkeeper.testing.builders import make_server
+from toolkeeper.wiring.places import Place
 
 
 def test_apply_says_created_then_unchanged_then_configured(
@@ -260,3 +265,18 @@ def test_a_file_that_is_no_database_is_not_called_a_damaged_one_of_ours(
     said = toolkeeper("get", "servers", "--store", "sqlite", "--path", str(other)).output
     assert "is no state database" in said
     assert "check --path" in said
+
+
+def test_what_nobody_looks_after_any_more_is_said_to_be_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place("directory", tmp_path / "servers", tmp_path, "test", "")
+    never, seen = make_server(), make_server(status=MCPServerStatus(observed_generation=1))
+    place.folder.mkdir()
+    warn_of_age(place, [never])
+    assert capsys.readouterr().err == ""
+    warn_of_age(place, [never, seen])
+    assert f"no operator looks after directory {place.path} now" in capsys.readouterr().err
+    (place.folder / "lease").write_text(f"{os.getpid()}\n")
+    warn_of_age(place, [seen])
+    assert capsys.readouterr().err == ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from toolkeeper.cli.documents import concerning, document
-from toolkeeper.cli.opening import namespace_option, run, store_options
+from toolkeeper.cli.opening import namespace_option, run, store_options, warn_of_age
 from toolkeeper.cli.output import output_option, write_document
 from toolkeeper.cli.selecting import missing, one
 from toolkeeper.cli.views import Happening, describe
@@ -91,6 +91,7 @@ async def _describe(place: Place, key: Key, output: str) -> None:
                 resource, happened, SystemClock().now(), remedy, await _origin(place, store, key, listing)
             )
         )
+        warn_of_age(place, [resource])
 
 
 async def _origin(place: Place, store: Source, key: Key, listing: Listing) -> list[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 
 from toolkeeper.cli.documents import concerning, document
-from toolkeeper.cli.opening import namespace_option, run, store_options
+from toolkeeper.cli.opening import namespace_option, run, store_options, warn_of_age
 from toolkeeper.cli.output import output_option, table, write_document
 from toolkeeper.cli.selecting import kinds_and_names, missing
 from toolkeeper.cli.views import listing
@@ -92,6 +92,8 @@ async def _get(place: Place, asked: Asked, *, watch: bool) -> None:
         warned = _warn(found, asked, frozenset())
         chosen = _chosen(found.resources, asked)
         _print(chosen, asked, await _sources(store, found))
+        if asked.output in PRINTED:
+            warn_of_age(place, chosen)
         if not chosen and asked.output in PRINTED:
             where = f" in namespace {asked.namespace}" if asked.namespace else ""
             click.echo(f"no {' or '.join(asked.kinds)}{where} ({place.name})", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from toolkeeper.errors import ToolkeeperError
 
 if TYPE_CHECKING:
+    from toolkeeper.reconcile.ports import Resource
     from toolkeeper.wiring.places import Place
 
 Answer = TypeVar("Answer")
@@ -130,3 +131,13 @@ def run(work: Awaitable[Answer]) -> Answer:
         raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def warn_of_age(place: Place, resources: Iterable[Resource]) -> None:
+    """Status is as old as whoever wrote it: say so where nobody writes it any more."""
+    from toolkeeper.wiring.places import looked_after  # noqa: PLC0415 – not for --help
+
+    if any(each.status.observed_generation >= 0 for each in resources) and not looked_after(place):
+        click.echo(
+            f"Warning: no operator looks after {place.name} now: this is what the last one saw", err=True
+        )

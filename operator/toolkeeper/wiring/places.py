@@ -198,6 +198,16 @@ def alive(pid: int) -> bool:
     return True
 
 
+def looked_after(place: Place) -> bool:
+    """Whether an operator of that place runs on this machine; of a cluster it is not known, and taken for granted."""
+    if place.kind == "kubernetes":
+        return True
+    try:
+        return alive(int((place.folder / "lease").read_text(encoding="utf-8")))
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
 def _current(root: Path) -> Place | None:
     document = _read(root / "current.json")
     try:
