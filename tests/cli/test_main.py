@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cli.conftest import Run
-from toolkeeper.cli.main import main
+from toolkeeper.cli.main import _outcome, main
 
 WITHOUT_READER = "import sys; from toolkeeper.cli.main import main; main(['get', 'servers', '-o', 'json'])"
 
@@ -100,3 +102,18 @@ def test_up_tidies_up_when_nobody_is_there_any_more(tmp_path: Path, leave: str) 
     assert running.stderr.read() == ""
     running.stderr.close()
     assert list(state.glob("*/node")) == []
+
+
+def test_who_may_not_write_the_state_is_told_how_to_keep_it_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOOLKEEPER_STATE_DIR", str(tmp_path / "a" / "b"))
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    for path, told in ((tmp_path / "a", True), (tmp_path / "a" / "b" / "c", True), (tmp_path / "d", False)):
+        assert _outcome(partial(refuse, path)) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"Error: {path}: Permission denied")
+        assert ("--state-dir" in said) is told

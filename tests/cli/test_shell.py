@@ -85,6 +85,16 @@ def test_enrolling_prints_a_manifest_and_no_token(toolkeeper: Run, tmp_path: Pat
     assert "toolkeeper node --host 0.0.0.0" in shown.output
 
 
+def test_enrolling_says_when_no_node_has_run_with_that_state(toolkeeper: Run, tmp_path: Path) -> None:
+    state = str(tmp_path / "node")
+    command = ("node", "enroll", "--endpoint", "https://box.example:30000", "--name", "box")
+    first, second = (toolkeeper(*command, "--state-dir", state) for _ in range(2))
+    assert f"no node has run with {state} yet" in first.stderr
+    assert "no node has run" not in second.stderr
+    assert first.stdout == second.stdout
+    assert f"{state}/token" in first.stderr
+
+
 def test_enrolling_a_node_that_listens_there_warns_of_nothing(toolkeeper: Run, tmp_path: Path) -> None:
     there = ("node", "--state-dir", str(tmp_path / "node"))
     for options in (("--host", "10.0.0.1"), ()):

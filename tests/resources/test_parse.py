@@ -46,6 +46,20 @@ def test_tells_each_known_trap_in_one_sentence_with_line_and_field() -> None:
     assert names(parsed) == ["good"]
 
 
+def test_a_pointer_of_git_lfs_is_named_as_one() -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    [problem] = parse_text(pointer, "f.yaml").problems
+    assert str(problem) == "f.yaml:1: is a pointer of Git LFS; keep manifests in Git itself"
+
+
+def test_a_field_of_elsewhere_is_named_beside_what_a_small_map_knows() -> None:
+    spec = "{toolboxRef: local, image: a, transport: stdio, env: [{name: A, secretRef: {name: s, key: k}}]}"
+    text = f"apiVersion: toolkeeper.dev/v1alpha1\nkind: MCPServer\nmetadata: {{name: one}}\nspec: {spec}\n"
+    [problem] = parse_text(text, "f.yaml").problems
+    assert problem.message == "unknown field"
+    assert str(problem).endswith("it belongs to spec.files; known here: name, value, valueFrom")
+
+
 def test_reads_the_documents_beside_a_broken_one() -> None:
     for broken in ("a: [", "a: 'b", "\tx: 1", "kind: MCPServer", "- 1", "\0", "%nonsense", "a: *b"):
         parsed = parse_text(f"{good('one')}---\n{broken}\n---\n{good('two')}", "f.yaml")

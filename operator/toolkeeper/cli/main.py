@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -97,6 +98,18 @@ def main(args: list[str] | None = None) -> NoReturn:
     sys.exit(_outcome(lambda: cli.main(args=args, prog_name="toolkeeper", standalone_mode=False)))
 
 
+def _way_out(error: OSError) -> str:
+    """What helps where the folder of all state cannot be made or written."""
+    from toolkeeper.wiring.places import state_root  # noqa: PLC0415 – only when something failed
+
+    given = os.environ.get("TOOLKEEPER_STATE_DIR")
+    root = state_root(Path(given) if given else None)
+    place = Path(str(error.filename)).absolute()
+    if isinstance(error, PermissionError) and (place in (root, *root.parents) or root in place.parents):
+        return f": state is kept in {root}; name another folder with --state-dir or TOOLKEEPER_STATE_DIR"
+    return ""
+
+
 def _outcome(command: Callable[[], object]) -> int:
     """Run it; its exit code. What it failed of is one line on stderr."""
     try:
@@ -112,7 +125,7 @@ def _outcome(command: Callable[[], object]) -> int:
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        click.echo(f"Error: {where}{error.strerror or error}{_way_out(error)}", err=True)
         return 1
     except ToolkeeperError as error:
         click.echo(f"Error: {error}", err=True)

@@ -82,15 +82,31 @@ async def _serve(settings: NodeSettings) -> None:
 @click.option("--endpoint", required=True, help="URL under which operators reach this node.")
 @click.option("--name", help="Name of the Toolbox. Default: this machine's name.")
 @click.option("-n", "--namespace", default="default", show_default=True, help="Its namespace.")
+@click.option(
+    "--state-dir", type=click.Path(path_type=Path), help="What the node was started with. Default: as it has."
+)
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.pass_obj
 def enroll_command(
-    settings: NodeSettings, endpoint: str, name: str | None, namespace: str, output: str
+    settings: NodeSettings,
+    endpoint: str,
+    name: str | None,
+    namespace: str,
+    state_dir: Path | None,
+    output: str,
 ) -> None:
     """Print the Toolbox manifest of this host, and the one command that delivers its token.
 
     The manifest goes to standard output, the command to standard error; the token itself is printed nowhere.
     """
+    if state_dir is not None:
+        settings = settings.model_copy(update={"state_dir": state_dir.absolute()})
+    if not settings.tokens.exists():
+        click.echo(
+            f"no node has run with {settings.state_dir} yet: start it with that --state-dir, "
+            "or it shows another certificate and wants another token",
+            err=True,
+        )
     try:
         prepare(settings)
         # The node shows this certificate once it listens on more than loopback, or with --tls on.

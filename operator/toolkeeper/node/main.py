@@ -121,6 +121,11 @@ def prepare(settings: NodeSettings) -> None:
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         token_file(settings.tokens, secrets.token_urlsafe(32))
+    except PermissionError as exc:
+        raise Invalid(
+            f"{settings.state_dir} cannot be used ({exc.strerror}): "
+            "be root, or name another folder with --state-dir (servers on Docker need root or its group)"
+        ) from exc
     except OSError as exc:
         raise Invalid(f"{settings.state_dir} cannot be used: {exc}") from exc
 

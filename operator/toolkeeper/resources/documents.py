@@ -71,6 +71,9 @@ def documents(text: str | bytes) -> Iterator[Node | Fault]:
         return
     decoded = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
     decoded = decoded.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if decoded.startswith("version https://git-lfs.github.com/spec/"):
+        yield Fault(Mark(1, 1), "is a pointer of Git LFS; keep manifests in Git itself")
+        return
     if len(_BOUNDARY.findall(decoded)) > MOST:
         yield Fault(Mark(1, 1), f"the text has more than {MOST} documents; split it")
         return

@@ -27,6 +27,9 @@ class FieldFault(NamedTuple):
     hint: str = ""
 
 
+FEW = 4
+
+
 def field_faults(model: type[BaseModel], document: Node, error: ValidationError) -> list[FieldFault]:
     """Each fault once."""
     found = [
@@ -52,7 +55,9 @@ def unknown_field(model: type[BaseModel], path: Path) -> FieldFault:
         return FieldFault(path, "unknown field", f"did you mean {close}?")
     elsewhere = whereabouts(model, name)
     if elsewhere:
-        return FieldFault(path, "unknown field", f"it belongs to {elsewhere}")
+        # In a small map it is more likely that another word is meant: `secretRef` of `env` is `valueFrom`.
+        beside = f"; known here: {', '.join(sorted(known))}" if 0 < len(known) <= FEW else ""
+        return FieldFault(path, "unknown field", f"it belongs to {elsewhere}{beside}")
     few = f"known here: {', '.join(sorted(known))}" if 0 < len(known) <= 12 else ""
     return FieldFault(path, "unknown field", few)
 
