@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 
-from toolkeeper.errors import Conflict, Fenced, ToolkeeperError
+from toolkeeper.errors import Conflict, Fenced, ToolkeeperError, Unreachable
 from toolkeeper.planning.observed import Snapshot
 from toolkeeper.reconcile.ports import ToolboxClient
 from toolkeeper.wiring.places import Place
@@ -26,12 +26,15 @@ async def remove_all(client: ToolboxClient, installation: str, *, keep_volumes: 
         why = f"not gone after {PATIENCE_SECONDS:g} s"
     except ToolkeeperError as error:
         why = str(error)
-    names = ", ".join(each.name for each in (await client.state(installation)).containers)
-    return f"{names}: {why}" if names else ""
+    left = await client.state(installation)
+    if not left.runtime_ok:
+        return f"nobody can say what: {why}"
+    names = [each.name for each in left.containers] + list(removable(left, keep_volumes))
+    return f"{', '.join(names)}: {why}" if names else ""
 
 
 async def _remove_all(client: ToolboxClient, installation: str, keep_volumes: frozenset[str]) -> None:
-    snapshot = await client.state(installation)
+    snapshot = _observed(await client.state(installation))
     claim = await client.claim(installation, snapshot.epoch)
     asked: set[str] = set()
     while snapshot.containers:
@@ -42,9 +45,16 @@ async def _remove_all(client: ToolboxClient, installation: str, keep_volumes: fr
                     await client.remove(claim, each.name, container_id="", drain=2)
                 except (Conflict, Fenced):
                     asked.discard(each.name)
-        snapshot = await client.state(installation, since=snapshot.revision, wait=1.0)
+        snapshot = _observed(await client.state(installation, since=snapshot.revision, wait=1.0))
     for volume in removable(snapshot, keep_volumes):
         await client.remove_volume(claim, volume)
+
+
+def _observed(snapshot: Snapshot) -> Snapshot:
+    """The snapshot. Raises Unreachable when it says nothing about containers: they need not be gone."""
+    if not snapshot.runtime_ok:
+        raise Unreachable(snapshot.runtime_message or "the runtime does not answer")
+    return snapshot
 
 
 def removable(snapshot: Snapshot, keep: frozenset[str]) -> tuple[str, ...]:
