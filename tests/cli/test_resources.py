@@ -280,3 +280,15 @@ def test_what_nobody_looks_after_any_more_is_said_to_be_old(
     (place.folder / "lease").write_text(f"{os.getpid()}\n")
     warn_of_age(place, [seen])
     assert capsys.readouterr().err == ""
+
+
+def test_state_that_is_kept_among_the_manifests_is_no_manifest(toolkeeper: Run, tmp_path: Path) -> None:
+    (tmp_path / "time.yaml").write_text(SERVER.format(name="time", image="a/b:1"))
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "current.json").write_text('{"kind": "directory"}')
+    place = ("--store", "directory", "--path", str(tmp_path), "--state-dir")
+    for folder in (state, tmp_path):
+        said = toolkeeper("get", "servers", *place, str(folder))
+        assert "time" in said.stdout
+        assert ("current.json" in said.stderr) is (folder == tmp_path)

@@ -87,8 +87,9 @@ class DirectoryStore:
         clock: Clock | None = None,
         new_uid: Callable[[], str] = random_uid,
         origin: Origin | None = None,
+        apart: Sequence[Path] = (),
     ) -> Self:
-        """Open the state that belongs to the folder; `state_dir` is of this folder alone.
+        """Open the state that belongs to the folder; `state_dir` is of this folder alone. `apart` as in `__init__`.
 
         With an `origin` the folder is a link to a copy, replaced as a whole: what is missing is gone at once then.
 
@@ -103,7 +104,7 @@ class DirectoryStore:
             environment=environment,
             remedy=REMEDY,
         )
-        apart = [each for each in (state_dir, secrets_dir) if each is not None]
+        apart = [each for each in (state_dir, secrets_dir, *apart) if each is not None]
         return cls(
             root,
             state,

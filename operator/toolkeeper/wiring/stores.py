@@ -54,6 +54,8 @@ async def _kept(place: Place, allow_prune: bool) -> Kept:
             secrets_dir=secrets_dir,
             allow_prune=allow_prune,
             origin=None if place.git is None else git_cache(place.root, place.git),
+            # All state of this machine, where somebody keeps it among the manifests; not the folder itself.
+            apart=[place.root] if place.path.resolve() in place.root.resolve().parents else [],
         )
     return await SqliteStore.open(place.path, secrets_dir=secrets_dir)
 
