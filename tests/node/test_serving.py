@@ -147,6 +147,17 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
                 pass
 
 
+@pytest.mark.anyio
+async def test_two_nodes_never_share_a_state_directory(tmp_path: Path) -> None:
+    wanted = settings(tmp_path)
+    async with serving(wanted, clock=SystemClock(), environ=os.environ, log=Silent()):
+        with pytest.raises(Invalid, match=rf"another node \(process {os.getpid()}\) works with"):
+            async with serving(wanted, clock=SystemClock(), environ=os.environ, log=Silent()):
+                pass
+    async with serving(wanted, clock=SystemClock(), environ=os.environ, log=Silent()) as up:
+        assert up.runtime == "process"
+
+
 def test_an_ordinary_bridge_container_is_recognised(tmp_path: Path) -> None:
     interfaces = tmp_path / "sys" / "class" / "net"
     (interfaces / "eth0").mkdir(parents=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import ipaddress
+import os
 import random
 import secrets
 import socket
@@ -69,6 +71,7 @@ async def serving(
     tls = certificate_of(settings, clock)
     gate = Gate(TokenFile(settings.tokens), clock)
     with (
+        alone(settings.state_dir),
         listening(settings.host, settings.port) as listener,
         closing(Notebook(settings.state_dir / "node.db")) as notebook,
     ):
@@ -114,6 +117,24 @@ async def run(
             say(f"certificate {up.fingerprint}")
         await stop.wait()
         say("stopping; servers go on running")
+
+
+@contextmanager
+def alone(state_dir: Path) -> Generator[None]:
+    """Hold the state directory: two nodes would both start, stop and probe what is in it. Raises Invalid."""
+    with (state_dir / "pid").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Invalid(
+                f"another node (process {file.read().strip()}) works with {state_dir}: "
+                "stop it first, or name another folder with --state-dir"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
 
 def prepare(settings: NodeSettings) -> None:
