@@ -43,7 +43,8 @@ SERVERS = {
 
 @pytest.fixture(params=["the machine's Node", "no Node on the machine"])
 def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> ProcessRuntime:
-    settings = dict(os.environ)
+    # What a user keeps for npm is not for servers, either.
+    settings = {**os.environ, "npm_config_global": "true", "npm_config_prefix": str(tmp_path / "elsewhere")}
     if request.param == "no Node on the machine":
         bare = tmp_path / "bin"
         bare.mkdir()

@@ -102,7 +102,9 @@ class Environments:
             progress(f"installing {name}")
             path.mkdir(parents=True)
             (path / "package.json").write_text('{"private": true}')
-            options = ["--no-audit", "--no-fund", "--no-update-notifier", "--omit=dev", "--prefix", str(path)]
+            options = ["--no-audit", "--no-fund", "--no-update-notifier", "--omit=dev"]
+            # Here, also for a user whose npm installs globally.
+            options += ["--no-global", "--location=project", "--prefix", str(path)]
             await self._tool([*node.npm, "install", *options, *wanted], name, progress, node.directory)
 
         await self._built(path, build)
