@@ -32,6 +32,15 @@ def test_apply_reads_standard_input(toolkeeper: Run) -> None:
     assert "mcpserver/piped created" in done.output
 
 
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"]
+)
+def test_to_apply_nothing_is_a_failure(toolkeeper: Run, text: str) -> None:
+    done = toolkeeper("apply", "-f", "-", stdin=text)
+    assert done.exit_code == 1
+    assert "standard input: declares no MCPServer, Toolbox or AgentConnection" in done.output
+
+
 def test_one_broken_manifest_and_nothing_is_applied(
     toolkeeper: Run, manifest: Callable[..., str], tmp_path: Path
 ) -> None:

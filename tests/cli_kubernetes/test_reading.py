@@ -154,8 +154,11 @@ def test_a_plan_sees_what_is_declared_and_creates_nothing(terminal: Terminal) ->
         assert client.get("/api/v1/namespaces/default/secrets").json()["items"] == []
 
 
-@pytest.mark.parametrize("command", [("apply", "-f", "-"), ("delete", "server", "time")])
-def test_what_is_kubectls_is_left_to_it(terminal: Terminal, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("command", [("apply", "-f", "FILE"), ("delete", "server", "time")])
+def test_what_is_kubectls_is_left_to_it(terminal: Terminal, tmp_path: Path, command: tuple[str, ...]) -> None:
+    manifest = tmp_path / "time.json"
+    manifest.write_text(server())
+    command = tuple(each.replace("FILE", str(manifest)) for each in command)
     result = terminal(*command)
     assert result.exit_code == 1
     assert "that is kubectl's" in result.output

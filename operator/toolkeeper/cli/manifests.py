@@ -29,6 +29,7 @@ class Manifests:
 
 def read(files: Iterable[Path]) -> Manifests:
     """Everything that these files declare. Never raises: what is wrong is among the problems."""
+    files = tuple(files)
     declared: list[Declared] = []
     problems: list[str] = []
     notes: list[str] = []
@@ -46,6 +47,9 @@ def read(files: Iterable[Path]) -> Manifests:
                 "`toolkeeper describe` of the server that needs one says where it is looked for"
             )
     problems += _twice(declared)
+    if files and not declared and not problems:  # a pipe whose first command failed is empty, too
+        named = ", ".join("standard input" if str(each) == "-" else str(each) for each in files)
+        problems.append(f"{named}: declares no MCPServer, Toolbox or AgentConnection")
     return Manifests(tuple(each.resource for each in declared), tuple(problems), tuple(notes))
 
 
