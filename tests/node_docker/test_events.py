@@ -14,7 +14,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from node_docker.conftest import Place, a_runtime, ask
 from toolkeeper.errors import Unreachable
-from toolkeeper.node.docker.engine import Engine
+from toolkeeper.node.docker.engine import QUICK, Engine
 from toolkeeper.node.docker.runtime import DockerRuntime
 from toolkeeper.node.docker.settings import DockerSettings
 
@@ -170,18 +170,31 @@ async def test_a_call_that_was_cancelled_is_waited_for_and_nothing_follows() -> 
 async def test_a_call_that_has_not_begun_never_begins() -> None:
     engine = Engine("unix:///var/run/docker.sock")
     one_began, go_on = threading.Event(), threading.Event()
+    all_waiting_gave_up = anyio.Event()
     begun: list[int] = []
+    given_up: list[int] = []
 
     def slow(n: int) -> None:
         begun.append(n)
         one_began.set()
         go_on.wait(10)
 
+    async def calls(n: int) -> None:
+        try:
+            await engine.call(slow, n)
+        finally:
+            given_up.append(n)
+            if len(given_up) == 12:
+                all_waiting_gave_up.set()
+
     async with anyio.create_task_group() as group:
-        for n in range(20):
-            group.start_soon(engine.call, slow, n)
+        for n in range(QUICK + 12):
+            group.start_soon(calls, n)
         await anyio.to_thread.run_sync(one_began.wait)
         group.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await all_waiting_gave_up.wait()
         go_on.set()
-    assert len(begun) < 20
+    assert len(begun) <= QUICK
+    assert not set(begun) & set(given_up[:12])
     await engine.aclose()
