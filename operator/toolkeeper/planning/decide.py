@@ -17,7 +17,7 @@ from toolkeeper.planning.situation import COMES_LATER, Mood, Situation, Verdict,
 from toolkeeper.planning.stopping import delete, leave, stop
 from toolkeeper.planning.toolboxes import describe
 from toolkeeper.planning.transitions import farewell, server_events, toolbox_events
-from toolkeeper.planning.world import Decision, Wanted, World
+from toolkeeper.planning.world import Decision, Hindrance, Wanted, World
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
@@ -79,7 +79,19 @@ def judge(s: Situation) -> Verdict:
         verdict = stop(s)
     else:
         verdict = roll_out(s)
-    return _paused(verdict) if s.spec.paused or s.toolbox.spec.paused else _unhurried(s, verdict)
+    if s.spec.paused or s.toolbox.spec.paused:
+        return _paused(verdict)
+    return _hindered(wanted.hindrance, _unhurried(s, verdict))
+
+
+def _hindered(hindrance: Hindrance | None, verdict: Verdict) -> Verdict:
+    """The same, with what keeps the host from it."""
+    if hindrance is None or (hindrance.verb, hindrance.container) not in {
+        (step.verb, step.container) for step in verdict.steps
+    }:
+        return verdict
+    because = f"cannot {hindrance.verb} {hindrance.container}: {hindrance.message}"
+    return replace(verdict, message="; ".join(filter(None, (verdict.message, because))))
 
 
 def _unhurried(s: Situation, verdict: Verdict) -> Verdict:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from toolkeeper.planning.instance import Instance, SecretUse
 from toolkeeper.planning.observed import Observation
-from toolkeeper.planning.plan import Plan
+from toolkeeper.planning.plan import Plan, Verb
 from toolkeeper.resources.events import Event
 from toolkeeper.resources.mcpserver import MCPServer
 from toolkeeper.resources.meta import Key
@@ -30,6 +31,15 @@ class Policy:
     """Rollouts per toolbox that may have a second container at the same time."""
     health_restarts: int = 3
     """Restarts for failed health that one hash may cost; then Stalled."""
+
+
+class Hindrance(NamedTuple):
+    """A step that could not be taken, again and again."""
+
+    verb: Verb
+    container: str
+    message: str
+    """Why, in the words of who refused it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ class Wanted:
     host does not know of such."""
     probe_not_taken: tuple[str, str] | None = None
     """(reason, message) of a host that refused that version of it."""
+    hindrance: Hindrance | None = None
     assigned: bool = True
     """False: it belongs to another toolbox now; what is here retires when `ready_elsewhere`."""
     ready_elsewhere: bool = False

@@ -86,8 +86,12 @@ class Gathering:
                 refused=home.refused(server.key, "create", rendered.hash, now),
                 probe=probe,
             )
-            refused = probe and home.refused(server.key, "give-credential", probe.version, now)
-            servers.append(replace(seen, probe_not_taken=refused) if refused else seen)
+            if probe is not None:
+                not_taken = home.refused(server.key, "give-credential", probe.version, now)
+                seen = replace(seen, probe_not_taken=not_taken)
+            if (hindrance := home.repeats.hindrance(server.key)) is not None:
+                seen = replace(seen, hindrance=hindrance)
+            servers.append(seen)
         world = World(
             toolbox=toolbox,
             servers=tuple(servers),

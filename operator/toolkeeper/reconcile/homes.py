@@ -17,6 +17,7 @@ from toolkeeper.reconcile.inventory import Difference, Inventory
 from toolkeeper.reconcile.observe import Watch, WatchSettings
 from toolkeeper.reconcile.planner import Place
 from toolkeeper.reconcile.ports import ToolboxClient
+from toolkeeper.reconcile.repeats import Repeats
 from toolkeeper.reconcile.twins import SAME_HOST, Twins
 from toolkeeper.reconcile.workqueue import Priority
 from toolkeeper.resources.mcpserver import MCPServer
@@ -41,6 +42,7 @@ class Home:
     orphans: Mapping[str, float] = field(default_factory=dict)
     refusals: dict[tuple[Key, Verb], tuple[str, str, str, float]] = field(default_factory=dict)
     """Server and verb → (hash or version, reason, message, until): what it would not accept."""
+    repeats: Repeats = field(default_factory=Repeats)
     unsaid: dict[Key, float] = field(default_factory=dict)
     """Server (or the toolbox) whose status tells less than is known, for it is only progress → until when."""
     residents: frozenset[Key] = frozenset()

@@ -97,7 +97,7 @@ class ToolboxPass:
         if self.executor.waits(toolbox.key) > 0 or not home.watch.settled:
             return
         claim = await self._claim(toolbox.key, client, snapshot, home, notes)
-        steps = await self._admitted(world, decision, notes)
+        steps = home.repeats.admitted(await self._admitted(world, decision, notes), self.clock.monotonic())
         if claim is None or not steps:
             return
         servers = {each.server.key: each.server for each in world.servers}
@@ -180,6 +180,8 @@ class ToolboxPass:
     def _conclude(self, toolbox: Key, home: Home, outcome: Outcome, notes: Notes) -> None:
         step = outcome.step
         self.recorder.acted(toolbox, outcome)
+        if outcome.result in {"refused", "conflict"}:
+            home.repeats.failed(step, outcome.message, self.clock.monotonic())
         refused = step.hash if step.secret is None else step.secret.version
         if outcome.result == "refused" and refused:
             until = self.clock.monotonic() + REFUSAL_SECONDS
@@ -202,6 +204,8 @@ class ToolboxPass:
             times.append(waits)
         home.refusals = {key: known for key, known in home.refusals.items() if known[-1] > now}
         times += [until - now for *_, until in home.refusals.values()]
+        if (pause := home.repeats.due(now)) is not None:
+            times.append(pause)
         wake = min(times, default=None)
         home.watch.wake(wake)
         return None if home.watch.answers() else wake
