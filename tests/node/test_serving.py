@@ -101,6 +101,21 @@ async def test_whoever_waits_is_answered_when_the_node_stops(tmp_path: Path) -> 
     assert lines[-1] == "stopping; servers go on running"
 
 
+@pytest.mark.parametrize(
+    ("host", "tls", "warned"),
+    [("0.0.0.0", "off", True), ("0.0.0.0", "auto", False), ("127.0.0.1", "off", False)],
+)
+@pytest.mark.anyio
+async def test_a_token_that_others_can_read_on_its_way_is_warned_of(
+    tmp_path: Path, host: str, tls: str, warned: bool
+) -> None:
+    stop, lines = asyncio.Event(), list[str]()
+    stop.set()
+    wanted = settings(tmp_path, host=host, tls=tls)
+    await run(wanted, clock=SystemClock(), environ=os.environ, stop=stop, say=lines.append)
+    assert any("without TLS whoever is on the way reads the token" in each for each in lines) == warned
+
+
 @pytest.mark.anyio
 async def test_a_runtime_that_was_asked_for_and_is_not_there_is_no_reason_to_take_another(
     tmp_path: Path,

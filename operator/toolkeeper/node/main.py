@@ -115,6 +115,11 @@ async def run(
         say(f"token in {up.tokens}")
         if up.fingerprint:
             say(f"certificate {up.fingerprint}")
+        elif not settings.loopback:
+            say(
+                f"warning: {settings.host} is not this machine alone, and without TLS whoever is on the way reads the "
+                "token: use --tls auto, or --host 127.0.0.1 behind a proxy that speaks TLS"
+            )
         await stop.wait()
         say("stopping; servers go on running")
 
