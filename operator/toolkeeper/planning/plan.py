@@ -35,6 +35,11 @@ class Step:
     drain: int = 0
     secret: SecretUse | None = None
 
+    @property
+    def version(self) -> str:
+        """Of what the host is given: the hash of a container, the digest of a credential; empty for other steps."""
+        return self.hash if self.secret is None else self.secret.version
+
     def __str__(self) -> str:
         return f"{self.verb} {self.container} because {self.because}"
 

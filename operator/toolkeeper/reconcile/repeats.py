@@ -70,5 +70,4 @@ class Repeats:
 
 
 def _deed(step: Step) -> Deed:
-    wanted = step.hash if step.secret is None else step.secret.version
-    return step.server, step.verb, step.container, step.container_id, step.run_id, wanted
+    return step.server, step.verb, step.container, step.container_id, step.run_id, step.version

@@ -182,10 +182,9 @@ class ToolboxPass:
         self.recorder.acted(toolbox, outcome)
         if outcome.result in {"refused", "conflict"}:
             home.repeats.failed(step, outcome.message, self.clock.monotonic())
-        refused = step.hash if step.secret is None else step.secret.version
-        if outcome.result == "refused" and refused:
+        if outcome.result == "refused" and step.version:
             until = self.clock.monotonic() + REFUSAL_SECONDS
-            known = (refused, outcome.reason, outcome.message, until)
+            known = (step.version, outcome.reason, outcome.message, until)
             home.refusals[step.server, step.verb] = known
         elif outcome.result in {"refused", "unreachable"}:
             notes.again = True
