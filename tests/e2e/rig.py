@@ -24,6 +24,7 @@ from toolkeeper.resources.meta import Key
 from toolkeeper.stores.sqlite import SqliteStore
 
 TINY = "toolkeeper-e2e:tiny"
+LOOK_SECONDS = 0.05
 Holds = Callable[[MCPServer], bool]
 
 
@@ -96,6 +97,15 @@ class Rig:
                     break
                 await anext(changes)
         await changes.aclose()
+
+    async def alone(self, name: str, seconds: float = 45.0) -> Container:
+        """Its container, as soon as there is just one. Nothing need change in the store for that."""
+        async with asyncio.timeout(seconds):
+            while True:
+                found = await asyncio.to_thread(self.containers, name)
+                if len(found) == 1:
+                    return found[0]
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def happened(self, name: str) -> str:
         """Every event of the server, a line each."""
