@@ -97,7 +97,8 @@ class ToolboxPass:
         if self.executor.waits(toolbox.key) > 0 or not home.watch.settled:
             return
         claim = await self._claim(toolbox.key, client, snapshot, home, notes)
-        steps = home.repeats.admitted(await self._admitted(world, decision, notes), self.clock.monotonic())
+        due = home.repeats.admitted(decision.plan.steps, self.clock.monotonic())
+        steps = await self._admitted(world, due, notes)
         if claim is None or not steps:
             return
         servers = {each.server.key: each.server for each in world.servers}
@@ -130,9 +131,9 @@ class ToolboxPass:
         self.recorder.claimed(toolbox, None)
         return claim
 
-    async def _admitted(self, world: World, decision: Decision, notes: Notes) -> Sequence[Step]:
+    async def _admitted(self, world: World, due: Sequence[Step], notes: Notes) -> Sequence[Step]:
         """The steps that may be taken: their memory is written, and an owner's absence was checked again just now."""
-        steps = [step for step in decision.plan.steps if step.server not in notes.dropped]
+        steps = [step for step in due if step.server not in notes.dropped]
         known = {each.server.key for each in world.servers}
         if all(step.server in known for step in steps):
             return steps
